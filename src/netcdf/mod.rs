@@ -1,0 +1,1 @@
+//! NetCDF reading (to be written).

@@ -1,0 +1,13 @@
+//! Zarr stores, v2 and v3: metadata, axes, the plan of chunk writes, and the chunk writer.
+//!
+//! The vocabulary of this module: an **array** has a **shape** and a regular grid of **chunks**; a **region** is a box of
+//! element indices; a **patch** replaces a region's values; the **values** of a patch come in **tiles**, each of which
+//! is decoded at most once in a commit.
+
+pub mod data_type;
+pub mod region;
+pub mod values;
+
+pub use data_type::DataType;
+pub use region::Region;
+pub use values::{Content, Patch, Tile, Values};
