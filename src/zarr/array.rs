@@ -1,0 +1,135 @@
+//! One array of a store: its geometry, its element type, its codecs, and the metadata document that it came from.
+//!
+//! The document is kept and edited, never made again: fields that regraft does not know survive a change of shape.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::codec::{Codecs, Sharding};
+use super::{DataType, FillValue};
+
+/// The version of the Zarr format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Format {
+    /// `.zarray`, `.zattrs`, `.zgroup`, `.zmetadata`.
+    #[serde(rename = "zarr2")]
+    V2,
+    /// `zarr.json`.
+    #[serde(rename = "zarr3")]
+    V3,
+}
+
+/// How the index of a chunk becomes the key of its object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct KeyEncoding {
+    /// v3 `default` puts a `c` before the indices.
+    pub(super) prefixed: bool,
+    /// `/` or `.`.
+    pub(super) separator: char,
+}
+
+/// An array that regraft can read and write.
+#[derive(Debug, Clone)]
+pub struct Array {
+    /// Its path in the store, `group/name`; empty where the store itself is an array.
+    pub path: String,
+    /// The format of its metadata.
+    pub format: Format,
+    /// Elements along each dimension.
+    pub shape: Vec<u64>,
+    /// The chunk that codecs encode as one: the inner chunk where there are shards. No dimension is 0.
+    pub chunk_shape: Vec<u64>,
+    /// Elements of one stored object along each dimension, a multiple of the chunk; `None` without shards.
+    pub shard_shape: Option<Vec<u64>>,
+    /// The type of one element.
+    pub data_type: DataType,
+    /// What a chunk that is not stored reads as.
+    pub fill_value: FillValue,
+    /// One name a dimension, "" where one has none; empty where the array names no dimension at all.
+    pub dimension_names: Vec<String>,
+    /// The user's attributes; v2's `_ARRAY_DIMENSIONS` is not among them, it is `dimension_names`.
+    pub attributes: Map<String, Value>,
+    /// How one chunk is encoded.
+    pub codecs: Arc<Codecs>,
+    /// How chunks are put together into a shard; `Some` exactly where `shard_shape` is.
+    pub sharding: Option<Arc<Sharding>>,
+    pub(super) key_encoding: KeyEncoding,
+    /// `zarr.json`, or `.zarray`, as it was read.
+    pub(super) document: Map<String, Value>,
+}
+
+impl Array {
+    /// The last component of its path.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.path.rsplit('/').next().unwrap_or_default()
+    }
+
+    /// The position of the dimension called `name`.
+    #[must_use]
+    pub fn dimension(&self, name: &str) -> Option<usize> {
+        self.dimension_names.iter().position(|dimension| dimension == name)
+    }
+
+    /// Elements along each dimension of one stored object: the shard, or the chunk where there are no shards.
+    #[must_use]
+    pub fn object_shape(&self) -> &[u64] {
+        self.shard_shape.as_deref().unwrap_or(&self.chunk_shape)
+    }
+
+    /// Objects along each dimension, edges included.
+    #[must_use]
+    pub fn object_grid(&self) -> Vec<u64> {
+        self.shape.iter().zip(self.object_shape()).map(|(size, step)| size.div_ceil(*step)).collect()
+    }
+
+    /// Inner chunks along each dimension of one shard; all ones without shards.
+    #[must_use]
+    pub fn chunks_per_object(&self) -> Vec<u64> {
+        self.object_shape().iter().zip(&self.chunk_shape).map(|(object, chunk)| object / chunk).collect()
+    }
+
+    /// The key, in the store, of the object with grid index `index`: a shard, or a chunk without shards.
+    #[must_use]
+    pub fn chunk_key(&self, index: &[u64]) -> String {
+        let mut key = String::with_capacity(self.path.len() + 8 * index.len() + 4);
+        key.push_str(&self.path);
+        if !self.path.is_empty() {
+            key.push('/');
+        }
+        let KeyEncoding { prefixed, separator } = self.key_encoding;
+        if prefixed {
+            key.push('c');
+        } else if index.is_empty() {
+            key.push('0');
+        }
+        for (position, number) in index.iter().enumerate() {
+            if prefixed || position > 0 {
+                key.push(separator);
+            }
+            key.push_str(&number.to_string());
+        }
+        key
+    }
+
+    /// Bytes of one decoded chunk, `None` for strings.
+    #[must_use]
+    pub fn chunk_bytes(&self) -> Option<u64> {
+        let size = self.data_type.size()? as u64;
+        self.chunk_shape.iter().try_fold(size, |bytes, length| bytes.checked_mul(*length))
+    }
+
+    /// Elements of one chunk.
+    #[must_use]
+    pub fn chunk_elements(&self) -> u64 {
+        self.chunk_shape.iter().product()
+    }
+
+    /// Changes the shape; stored when the group is published.
+    pub fn set_shape(&mut self, shape: Vec<u64>) {
+        debug_assert_eq!(shape.len(), self.shape.len());
+        self.shape = shape;
+    }
+}
