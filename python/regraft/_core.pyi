@@ -1,0 +1,301 @@
+"""The Rust core of regraft: the seam, one level below what users call.
+
+Everything but arrays crosses as JSON text, so that a plan or a report is the same in Rust, in Python and in a file.
+Every function releases the GIL, notices Ctrl-C within a second, and raises the classes of `regraft.errors`.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypedDict, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+__version__: str
+"""Version of the package, from ``Cargo.toml``."""
+
+class EncodedVariable(TypedDict):
+    """One variable as it is stored: packed, not decoded."""
+
+    name: str
+    dimensions: list[str]
+    """Names, outermost first; as many as ``data`` has axes."""
+    data: NDArray[Any]
+    """C-contiguous, native byte order; numbers, or fixed-width bytes (``S<n>``, UTF-8) for text. Not copied."""
+    attributes: dict[str, Any]
+    """Text, numbers, or lists of numbers; ``_FillValue``, ``scale_factor``, ``add_offset``, ``units``, ``calendar``."""
+
+class EncodedDataset(TypedDict):
+    """A data set as a NetCDF file would hold it."""
+
+    dimensions: dict[str, int]
+    attributes: dict[str, Any]
+    variables: list[EncodedVariable]
+
+Hook = Callable[[str, str | None, bytes | None], EncodedDataset]
+"""``hook(key, local_path, bytes)``: exactly one of path and bytes is given."""
+
+Progress = Callable[[dict[str, Any]], None]
+"""Called some ten times a second at most with ``{"stage", "done", "total", "item", "usage"}``."""
+
+@final
+class CancelToken:
+    """Stops a long verb from another thread.
+
+    Example:
+        >>> token = CancelToken()
+        >>> token.cancel()  # the verb that was given the token raises within a second
+    """
+
+    def __init__(self) -> None: ...
+    def cancel(self) -> None:
+        """Asks the verb to stop; what was committed stays, and the next run goes on from there."""
+
+@final
+class Collection:
+    """A collection, opened.
+
+    Args:
+        config: JSON of `regraft.config.CollectionConfig` with every default filled in, from `regraft.config.core_json`.
+        hook: Opens and prepares a source, instead of the core's own reader.
+
+    Raises:
+        InvalidError: The configuration contradicts itself, or an option of an object store is unknown.
+
+    Example:
+        >>> config = regraft.core_json(regraft.load_config("sst.yaml"))
+        >>> plan = json.loads(Collection(config).plan('{"keys": null, "removed": [], "mode": "sync"}'))
+    """
+
+    def __init__(self, config: str, hook: Hook | None = None) -> None: ...
+    def plan(self, request: str, progress: Progress | None = None, token: CancelToken | None = None) -> str:
+        """Compares sources with the ledger, and says what an apply would do; writes nothing.
+
+        Args:
+            request: ``{"keys": [..] | null, "removed": [..], "mode": "sync" | "keys"}``. ``sync`` lists the source
+                prefix: what the ledger knows and the listing does not is a removal.
+            progress: Told about the stages ``list`` and ``open``.
+            token: Stops the call.
+
+        Returns:
+            The plan as JSON, ``kind`` ``zarr-plan``.
+
+        Raises:
+            UnavailableError: The object store did not answer.
+            InvalidError: The request or the store does not fit the configuration.
+
+        Example:
+            >>> collection.plan('{"keys": ["2022/a.nc"], "removed": [], "mode": "keys"}')
+        """
+
+    def apply(self, plan: str, progress: Progress | None = None, token: CancelToken | None = None) -> str:
+        """Does what a plan says, as commits; safe to call twice.
+
+        Args:
+            plan: The JSON that `plan` returned.
+            progress: Told about the stages ``open``, ``write`` and ``publish``.
+            token: Stops the call between two commits.
+
+        Returns:
+            The report as JSON, ``kind`` ``zarr-report``.
+
+        Raises:
+            ConflictError: The store changed since the plan was made, or another writer holds it.
+            UnavailableError: The object store did not answer.
+
+        Example:
+            >>> report = json.loads(collection.apply(plan))
+        """
+
+    def status(self) -> str:
+        """What the store and its ledger hold.
+
+        Returns:
+            JSON ``{"store_exists", "axis_length", "sources", "runners_up", "quarantined", "last_commit", "locked_by",
+            "format", "size"}``.
+
+        Raises:
+            UnavailableError: The object store did not answer.
+
+        Example:
+            >>> json.loads(collection.status())["axis_length"]
+        """
+
+    def history(self, limit: int | None) -> str:
+        """The commits, the newest first.
+
+        Args:
+            limit: Most commits to return; ``None`` for all.
+
+        Returns:
+            JSON list of ``{"number", "kind", "time", "sources", "actions", "keys", "usage"}``.
+
+        Raises:
+            UnavailableError: The object store did not answer.
+
+        Example:
+            >>> json.loads(collection.history(5))
+        """
+
+    def provenance(self, request: str) -> str:
+        """Which source version owns which region.
+
+        Args:
+            request: ``{"label": ".."}``, ``{"index": n}``, ``{"key": ".."}``, or ``{}`` for every region.
+
+        Returns:
+            JSON list of ``{"label", "index", "key", "etag", "version", "commit", "time", "runners_up"}``.
+
+        Raises:
+            NotFoundError: No region has that label or index.
+
+        Example:
+            >>> json.loads(collection.provenance('{"label": "2022-01-05"}'))
+        """
+
+    def gaps(self) -> str:
+        """Labels that are missing from the axis, or blank.
+
+        Returns:
+            JSON ``{"axis", "step", "missing", "blank", "count"}``.
+
+        Raises:
+            NotFoundError: There is no store yet.
+
+        Example:
+            >>> json.loads(collection.gaps())["missing"]
+        """
+
+    def verify(self, request: str, progress: Progress | None = None, token: CancelToken | None = None) -> str:
+        """Reads sources again and compares them with the store.
+
+        Args:
+            request: ``{"sample": fraction of the regions or null for all, "seed": n}``.
+            progress: Told about the stage ``verify``.
+            token: Stops the call.
+
+        Returns:
+            JSON ``{"checked", "failed", "skipped", "outcome"}``.
+
+        Raises:
+            NotFoundError: There is no store yet.
+
+        Example:
+            >>> json.loads(collection.verify('{"sample": 0.01, "seed": 0}'))["outcome"]
+        """
+
+    def retry(self, keys: list[str]) -> str:
+        """Takes sources out of quarantine.
+
+        Args:
+            keys: Which; an empty list means all.
+
+        Returns:
+            JSON ``{"released": [keys]}``.
+
+        Raises:
+            NotFoundError: A key is not in quarantine.
+
+        Example:
+            >>> json.loads(collection.retry([]))["released"]
+        """
+
+def write_region(
+    dataset: EncodedDataset,
+    url: str,
+    storage_options: dict[str, str],
+    region: str,
+    progress: Progress | None = None,
+    token: CancelToken | None = None,
+) -> str:
+    """Writes a data set into a region of a store that exists.
+
+    Args:
+        dataset: The values, encoded as the store has them.
+        url: The store.
+        storage_options: Options of the object store.
+        region: JSON ``"auto"`` (by coordinate labels) or ``{dimension: [start, stop]}``.
+        progress: Told about the stages ``write`` and ``publish``.
+        token: Stops the call.
+
+    Returns:
+        The report as JSON.
+
+    Raises:
+        NotFoundError: There is no store at the URL.
+        InvalidError: Labels, shapes or types do not fit the store.
+
+    Example:
+        >>> write_region(encoded, "/data/sst.zarr", {}, '{"time": [3, 4]}')
+    """
+
+def init_config(path_or_url: str, options: str) -> str:
+    """The structure of a sample file, for guessing a configuration.
+
+    Args:
+        path_or_url: A NetCDF file.
+        options: JSON ``{"storage_options": {..}}``.
+
+    Returns:
+        JSON ``{"dimensions": {name: {"size", "unlimited"}}, "variables": [{"name", "dtype", "dimensions", "shape",
+        "chunk_shape", "attributes"}], "attributes"}``.
+
+    Raises:
+        InvalidError: The file is no NetCDF file that the core reads.
+        NotFoundError: There is no such file.
+
+    Example:
+        >>> json.loads(init_config("a.nc", "{}"))["dimensions"]["time"]
+    """
+
+def describe_netcdf(path: str) -> str:
+    """The structure of a NetCDF file with its attributes, as JSON.
+
+    Args:
+        path: A file.
+
+    Returns:
+        JSON of the root group.
+
+    Raises:
+        InvalidError: The file is no NetCDF file that the core reads.
+
+    Example:
+        >>> json.loads(describe_netcdf("a.nc"))
+    """
+
+def read_zarr(
+    url: str, options: dict[str, str], array: str, start: list[int], shape: list[int]
+) -> NDArray[np.generic] | list[str]:
+    """Reads a box of one array, decoded from its chunks, not unpacked.
+
+    Args:
+        url: The store.
+        options: Options of the object store.
+        array: Name of the array.
+        start: First index along each dimension.
+        shape: Elements along each dimension.
+
+    Returns:
+        An array of ``shape``, or text in C order for a string array.
+
+    Raises:
+        NotFoundError: There is no such store or array.
+        InvalidError: The box is not inside the array.
+
+    Example:
+        >>> read_zarr("/data/sst.zarr", {}, "sst", [0, 0, 0], [1, 10, 10])
+    """
+
+def error_kinds() -> list[str]:
+    """The kinds that the core raises, for comparison with `regraft.errors`.
+
+    Returns:
+        ``["invalid", "not_found", "conflict", "unavailable", "corrupt", "internal"]``.
+
+    Raises:
+        InternalError: Never; every function of the core may raise it for a bug.
+
+    Example:
+        >>> error_kinds()[0]
+        'invalid'
+    """

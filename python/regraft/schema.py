@@ -1,0 +1,116 @@
+"""JSON Schemas for editors and other tools, made from the models, so that they cannot drift from what is accepted."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from pydantic.json_schema import GenerateJsonSchema
+
+from regraft.config import CollectionConfig
+from regraft.errors import InvalidError
+
+__all__ = ["SCHEMAS", "collection_schema", "modeline", "schema_text"]
+
+_DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+
+def collection_schema() -> dict[str, Any]:
+    """The JSON Schema of a ``kind: zarr-collection`` file.
+
+    What is required is only asked for when nothing is inherited: a file that ``extends`` another may say little.
+
+    Returns:
+        The schema, draft 2020-12.
+
+    Example:
+        >>> sorted(collection_schema()["properties"])[:3]
+        ['$schema', 'extends', 'guards']
+    """
+    schema = CollectionConfig.model_json_schema(mode="validation", schema_generator=GenerateJsonSchema)
+    definitions: dict[str, Any] = schema["$defs"]
+    required = {name: definitions[name].pop("required", []) for name in ("SourceConfig", "StoreConfig", "RegionConfig")}
+    # One word, or a mapping that says more.
+    for field, model, key in (("codec", "CodecConfig", "name"), ("axis", "AxisConfig", "policy")):
+        owner = definitions["StoreConfig" if field == "codec" else "RegionConfig"]["properties"]
+        said = owner[field]
+        words = definitions[model]["properties"][key]["enum"]
+        owner[field] = {
+            "anyOf": [{"enum": words}, {"$ref": f"#/$defs/{model}"}],
+            "default": definitions[model]["properties"][key]["default"],
+            "description": said["description"],
+        }
+    definitions["AxisConfig"]["properties"]["dimension"] = {
+        "type": "string",
+        "description": "The same as `region.dimension`.",
+    }
+    run = definitions["RunConfig"]["properties"]
+    run["memory"] = {**run["memory"], "type": ["integer", "string"], "default": "2GiB"}
+    run["memory"].pop("exclusiveMinimum", None)
+    run["workers"]["anyOf"] = [{"const": "auto"}, *run["workers"]["anyOf"]]
+    run["workers"]["default"] = "auto"
+    wait = definitions["BatchConfig"]["properties"]["wait"]
+    wait.update({"type": ["number", "string"], "default": "30s"})
+    wait.pop("minimum", None)
+    for model, fields in {
+        "SourceConfig": ("include", "exclude"),
+        "VariablesConfig": ("include", "exclude"),
+        "RegionConfig": ("priority",),
+    }.items():
+        for name in fields:
+            said = definitions[model]["properties"][name]
+            listed = {key: said.pop(key) for key in ("type", "items")}
+            said["anyOf"] = [listed, {"type": "string"}]
+    schema["properties"] = {
+        "$schema": {"type": "string"},
+        "extends": {
+            "type": "string",
+            "description": "A configuration file, or `definition:NAME`, that this one is merged over.",
+        },
+        **schema["properties"],
+    }
+    complete = {
+        "required": [name for name in schema.pop("required") if name != "kind"],
+        "properties": {
+            place: {"required": required[f"{place.capitalize()}Config"]} for place in ("source", "store", "region")
+        },
+    }
+    return {
+        "$schema": _DIALECT,
+        "$id": "urn:regraft:schema:zarr-collection:1",
+        **schema,
+        "if": {"required": ["extends"]},
+        "else": complete,
+    }
+
+
+SCHEMAS = {"collection": collection_schema}
+"""The schemas by the name that ``regraft schema`` takes."""
+
+
+def schema_text(name: str) -> str:
+    """A schema as indented JSON.
+
+    Args:
+        name: A key of `SCHEMAS`.
+
+    Raises:
+        InvalidError: There is no schema of that name.
+    """
+    if name not in SCHEMAS:
+        known = ", ".join(f"`{known}`" for known in SCHEMAS)
+        raise InvalidError(f"expected the name of a schema, found `{name}`", f"known: {known}")
+    return json.dumps(SCHEMAS[name](), indent=2, ensure_ascii=False)
+
+
+def modeline(path: str) -> str:
+    """The first line of a YAML file that tells editors where its schema is.
+
+    Args:
+        path: Path or URL of the schema, relative to the YAML file.
+
+    Example:
+        >>> modeline("collection.schema.json")
+        '# yaml-language-server: $schema=collection.schema.json'
+    """
+    return f"# yaml-language-server: $schema={path}"
