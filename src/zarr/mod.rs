@@ -6,10 +6,15 @@
 
 pub mod array;
 pub mod codec;
+mod coverage;
 pub mod create;
 pub mod data_type;
 pub mod fill_value;
+pub mod geometry;
+pub mod plan;
 pub mod region;
+mod scatter;
+pub mod shift;
 pub mod values;
 
 pub use array::{Array, Format};
@@ -17,5 +22,7 @@ pub use codec::{Codecs, IndexLocation, Sharding};
 pub use create::{ArraySpec, BloscShuffle, Compressor, GroupSpec};
 pub use data_type::DataType;
 pub use fill_value::FillValue;
+pub use geometry::Geometry;
 pub use region::Region;
+pub use shift::Shift;
 pub use values::{Content, Elements, Patch, Tile, Values};
