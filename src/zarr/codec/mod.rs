@@ -43,9 +43,9 @@ use serde_json::Value;
 use self::stage::{Chunk, Size, Stage};
 use super::DataType;
 use super::values::Elements;
-use crate::error::{Context, Error, Result};
+use crate::error::{Error, Result};
 
-pub(super) use parse::V2Encoding;
+pub(super) use parse::{V2Encoding, named};
 pub use sharding::{IndexLocation, Sharding};
 
 /// More bytes of strings than this in one chunk are refused.
@@ -278,3 +278,6 @@ struct Geometry {
     element_size: usize,
     decoded: Size,
 }
+
+#[cfg(test)]
+mod tests;
