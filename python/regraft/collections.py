@@ -1,4 +1,4 @@
-"""The objects that users hold: a collection, its plans and reports, and a region written straight from xarray.
+"""The objects that users hold: a collection, its plans and its reports.
 
 Everything here only arranges calls of the core: validate, hand over JSON, show progress, wrap the answer. The long
 verbs have an ``_async`` twin for event loops; the rest is quick and has none.
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     Label = str | float | dt.date | np.datetime64
 
-__all__ = ["Collection", "open_collection", "write_region"]
+__all__ = ["Collection", "open_collection"]
 
 _SYNC_TRIES = 3
 Result = TypeVar("Result")
@@ -341,51 +341,6 @@ class Collection:
             return Verification({"collection": self.name, **json.loads(self._core.verify(request, tell, token))})
 
 
-def write_region(
-    dataset: xr.Dataset,
-    url: str | os.PathLike[str],
-    region: str | Mapping[str, slice | tuple[int, int]] = "auto",
-    storage_options: Mapping[str, str] | None = None,
-    *,
-    progress: ProgressOption = None,
-) -> Report:
-    """Writes an xarray data set into a region of a Zarr store that exists; no collection needed.
-
-    Only the touched chunks move; values are packed as the store has them.
-
-    Args:
-        dataset: The values.
-        url: Path or URL of the store.
-        region: ``"auto"`` finds the place by coordinate labels; or index ranges, ``{"time": slice(3, 4)}``. A dimension
-            that is not named is written whole.
-        storage_options: Options of the object store.
-        progress: As in `Collection.plan`.
-
-    Returns:
-        The report.
-
-    Raises:
-        NotFoundError: There is no store at the URL, or a label is not in it.
-        InvalidError: Shapes, types or labels do not fit the store.
-
-    Example:
-        >>> write_region(day, "sst.zarr", {"time": slice(3, 4)})  # doctest: +SKIP
-    """
-    import os
-
-    from regraft.datasets import encode
-
-    ranges = _region_json(region)
-    encoded = encode(dataset)
-    enter()
-    from regraft import _core
-
-    target = os.fspath(url)
-    options = {name: str(value) for name, value in (storage_options or {}).items()}
-    with reporter(progress, f"write {target}") as tell:
-        return Report(json.loads(_core.write_region(encoded, target, options, ranges, tell, None)))
-
-
 async def _in_thread(call: Callable[[CancelToken], Result]) -> Result:
     """Runs a long verb beside the event loop; a cancelled caller waits until the core has let go of the store."""
     enter()
@@ -423,22 +378,3 @@ def _verify_request(sample: float | None, seed: int) -> str:
 
 def _label_text(label: Any) -> str:  # noqa: ANN401 - text, number, date or datetime64
     return label.isoformat() if isinstance(label, dt.date) else str(label)
-
-
-def _region_json(region: str | Mapping[str, slice | tuple[int, int]]) -> str:
-    if isinstance(region, str):
-        if region != "auto":
-            raise InvalidError(f"expected `auto` or a mapping of slices, found `{region}`")
-        return json.dumps(region)
-    ranges: dict[str, list[int]] = {}
-    for dimension, given in region.items():
-        bounds = (given.start, given.stop) if isinstance(given, slice) else tuple(given)
-        stepped = isinstance(given, slice) and given.step not in (None, 1)
-        whole = len(bounds) == 2 and all(isinstance(bound, int) or hasattr(bound, "__index__") for bound in bounds)
-        if stepped or not whole or not 0 <= int(bounds[0]) <= int(bounds[1]):
-            raise InvalidError(
-                f"`region.{dimension}`: expected a slice with start and stop, counted from 0, found `{given}`",
-                f"for instance `{{'{dimension}': slice(3, 4)}}`",
-            )
-        ranges[str(dimension)] = [int(bounds[0]), int(bounds[1])]
-    return json.dumps(ranges)

@@ -53,6 +53,7 @@ def show(subject: object, console: Console) -> None:
         console.print(Text(f"  {line}"), soft_wrap=True)
     for grid in said.grids:
         if grid.rows:
+            console.print()
             console.print(_table(grid))
             if grid.more:
                 console.print(Text(f"  and {grid.more:,} more", style="dim"))

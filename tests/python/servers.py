@@ -41,7 +41,7 @@ class Server:
             "allow_http": "true",
         }
 
-    def client(self) -> Any:  # noqa: ANN401 - boto3 has no types
+    def client(self) -> Any:
         """A boto3 client of the server."""
         import boto3
 

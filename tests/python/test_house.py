@@ -162,7 +162,7 @@ def rank(module: str) -> int:
 def test_python_modules_import_downwards_only() -> None:
     wrong = []
     for path in python_files():
-        module = path.stem
+        module = path.relative_to(PYTHON).parts[0].removesuffix(".py")
         for number, name, _ in python_imports(path):
             if not name.startswith("regraft."):
                 continue
