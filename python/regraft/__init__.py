@@ -26,11 +26,10 @@ from regraft.errors import (
 )
 
 if TYPE_CHECKING:
-    from regraft.collections import Collection, open_collection
+    from regraft.collections import Collection, open_collection, write_region
     from regraft.config import CollectionConfig, core_json
     from regraft.config_file import load_config
     from regraft.datasets import Source
-    from regraft.regions import write_region
     from regraft.results import Plan, Report
     from regraft.schema import collection_schema
 
@@ -67,7 +66,7 @@ _HOMES = {
     "core_json": "regraft.config",
     "load_config": "regraft.config_file",
     "open_collection": "regraft.collections",
-    "write_region": "regraft.regions",
+    "write_region": "regraft.collections",
 }
 
 

@@ -1,0 +1,421 @@
+//! An open file: its structure, its blocks, and their values.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use hdf5_reader::storage::DynStorage;
+use serde_json::Value;
+
+use super::block::{Block, Layout, Place, Storage, Text, byte_count, too_large};
+use super::hdf5::Container;
+use super::limits::Limits;
+use super::signature::{Format, recognise};
+use super::source::{HEAD, Source};
+use super::structure::{DataType, Group, Variable};
+use super::{byte_order, classic};
+use crate::error::{Context, Error, Result};
+use crate::store::{ETag, ObjectMeta, Store};
+
+/// An open NetCDF file. Shared by `Arc`; every method may be called from any thread.
+#[derive(Debug)]
+pub struct Dataset {
+    name: String,
+    source: Arc<Source>,
+    container: Option<Container>,
+    root: Group,
+    limits: Limits,
+}
+
+/// The values of a variable, C order.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Buffer {
+    /// Fixed-size elements, little-endian.
+    Fixed(Vec<u8>),
+    /// Text.
+    Strings(Vec<String>),
+}
+
+impl Dataset {
+    /// Opens the object `key` of `store`, as it was under `etag` where one is given.
+    ///
+    /// Asks for its size first; where a listing has told it, [`Dataset::open_listed`] saves that request.
+    ///
+    /// # Errors
+    /// `NotFound` where there is no object, `Conflict` where it is no longer the version `etag`, `Invalid` where it is no
+    /// NetCDF file, `Corrupt` where it is damaged or truncated, `Unavailable` where the store does not answer.
+    pub async fn open(store: &Store, key: &str, etag: Option<&ETag>) -> Result<Self> {
+        let url = store.url_of(key);
+        let meta = store.head(key).await?.ok_or_else(|| Error::not_found(format!("`{url}` does not exist")))?;
+        if let Some(etag) = etag.filter(|etag| **etag != meta.etag) {
+            return Err(Error::conflict(format!(
+                "`{url}` has changed: expected version `{}`, found `{}`",
+                etag.as_str(),
+                meta.etag.as_str()
+            ))
+            .hint("plan again"));
+        }
+        Self::open_listed(store, &meta, Limits::default()).await
+    }
+
+    /// Opens the object that `meta` describes, in that version: one request where it is below `limits.whole_file`.
+    ///
+    /// # Errors
+    /// As [`Dataset::open`].
+    pub async fn open_listed(store: &Store, meta: &ObjectMeta, limits: Limits) -> Result<Self> {
+        let url = store.url_of(&meta.key);
+        let source = Source::open(store, meta, &limits).await?;
+        // Parsing is computation, and over ranges it waits for reads: neither belongs on the runtime's workers.
+        crate::store::runtime()
+            .spawn_blocking(move || Self::parse(&url, source, limits))
+            .await
+            .map_err(|error| Error::internal(format!("opening a NetCDF file failed: {error}")))?
+    }
+
+    /// Opens the file that `bytes` are; `name` is what errors call it.
+    ///
+    /// # Errors
+    /// `Invalid` where it is no NetCDF file, `Corrupt` where it is damaged or truncated.
+    pub fn from_bytes(name: &str, bytes: Bytes) -> Result<Self> {
+        Self::from_bytes_within(name, bytes, Limits::default())
+    }
+
+    /// As [`Dataset::from_bytes`], within other limits than the default ones.
+    ///
+    /// # Errors
+    /// As [`Dataset::from_bytes`].
+    pub fn from_bytes_within(name: &str, bytes: Bytes, limits: Limits) -> Result<Self> {
+        Self::parse(name, Source::Memory(bytes), limits)
+    }
+
+    fn parse(name: &str, source: Source, limits: Limits) -> Result<Self> {
+        Self::parse_unnamed(name, source, limits).context(|| format!("`{name}`"))
+    }
+
+    fn parse_unnamed(name: &str, source: Source, limits: Limits) -> Result<Self> {
+        let source = Arc::new(source);
+        let size = source.size();
+        let mut head = source.read(0..size.min(HEAD))?;
+        let format = recognise(&head)?;
+        let (container, root) = match format {
+            Format::Classic(version) => loop {
+                if let Some(root) = classic::structure(&head, version, size)? {
+                    break (None, root);
+                }
+                if head.len() as u64 >= limits.header {
+                    return Err(too_large("a header", head.len() as u64 + 1, limits.header));
+                }
+                head = source.read(0..(head.len() as u64 * 4).min(size).min(limits.header))?;
+            },
+            Format::Hdf5 => {
+                let storage: DynStorage = Arc::clone(&source).storage();
+                let container = source.explained(Container::open(storage, &limits))?;
+                let root = source.explained(container.structure())?;
+                (Some(container), root)
+            }
+        };
+        Ok(Self { name: name.to_owned(), source, container, root, limits })
+    }
+
+    /// The name or URL that it was opened by.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The root group.
+    #[must_use]
+    pub fn root(&self) -> &Group {
+        &self.root
+    }
+
+    /// The variable at `path`, `group/name`.
+    #[must_use]
+    pub fn variable(&self, path: &str) -> Option<&Variable> {
+        self.root.variable(path)
+    }
+
+    fn named<T>(&self, variable: &Variable, result: Result<T>) -> Result<T> {
+        result.context(|| format!("`{}`: variable `{}`", self.name, variable.path))
+    }
+
+    /// The blocks of a variable of fixed-size elements: they do not overlap, cover its shape, and come in C order.
+    ///
+    /// # Errors
+    /// `Invalid` for text and for what cannot be read, and beyond the limits; `Corrupt` where the chunk index is damaged.
+    pub fn blocks(&self, variable: &Variable) -> Result<Arc<[Block]>> {
+        if variable.data_type == DataType::String {
+            let error = Error::invalid("text has no blocks").hint("read the variable whole");
+            return self.named(variable, Err(error));
+        }
+        self.stored_blocks(variable)
+    }
+
+    fn stored_blocks(&self, variable: &Variable) -> Result<Arc<[Block]>> {
+        if let Some(blocks) = variable.blocks.get() {
+            return Ok(Arc::clone(blocks));
+        }
+        let layout = &variable.layout;
+        let blocks = match (&layout.storage, variable.chunk_shape.as_deref(), &self.container) {
+            (Storage::Chunks { .. }, Some(chunk_shape), Some(container)) => self
+                .source
+                .explained(container.chunk_entries(layout))
+                .and_then(|entries| layout.chunk_blocks(&variable.shape, chunk_shape, entries, &self.limits)),
+            _ => layout.row_blocks(&variable.shape, &self.limits),
+        };
+        let blocks: Arc<[Block]> = self.named(variable, blocks)?.into();
+        Ok(Arc::clone(variable.blocks.get_or_init(|| blocks)))
+    }
+
+    /// The encoded bytes of `blocks` (indices into [`Dataset::blocks`]), in that order: slices of a file in memory,
+    /// coalesced ranges of an object. A block that is not stored has no bytes.
+    ///
+    /// # Errors
+    /// `Conflict` where the object is no longer the version that was opened; otherwise as reading it raises.
+    pub async fn fetch(&self, variable: &Variable, blocks: &[usize]) -> Result<Vec<Bytes>> {
+        let all = self.stored_blocks(variable)?;
+        let mut ranges = Vec::new();
+        for &block in blocks {
+            ranges_of(self.block(&all, block)?, &mut ranges);
+        }
+        let mut fetched = self.named(variable, self.source.fetch(&ranges).await)?.into_iter();
+        let mut encoded = Vec::with_capacity(blocks.len());
+        for &block in blocks {
+            let block = &all[block];
+            encoded.push(match &block.place {
+                Place::Missing => Bytes::new(),
+                Place::Inline { offset } => self.named(variable, inline(&variable.layout, *offset, block))?,
+                Place::Run { .. } | Place::Chunk { .. } => fetched.next().unwrap_or_default(),
+                Place::Records { count, .. } => {
+                    let mut gathered = BytesMut::with_capacity(block.encoded_size as usize);
+                    fetched.by_ref().take(*count as usize).for_each(|record| gathered.extend_from_slice(&record));
+                    gathered.freeze()
+                }
+            });
+        }
+        Ok(encoded)
+    }
+
+    fn block<'a>(&self, blocks: &'a [Block], index: usize) -> Result<&'a Block> {
+        blocks.get(index).ok_or_else(|| {
+            Error::internal(format!("`{}`: block `{index}` was asked for, there are `{}`", self.name, blocks.len()))
+        })
+    }
+
+    /// Decodes a fetched block into little-endian elements of its `decoded_shape`, C order. `recycled` is an earlier
+    /// result's buffer, to be reused.
+    ///
+    /// # Errors
+    /// `Corrupt` where the bytes do not decode to exactly the block; `Invalid` for a compression that is not known.
+    pub fn decode(&self, variable: &Variable, block: usize, encoded: &Bytes, recycled: Vec<u8>) -> Result<Vec<u8>> {
+        let blocks = self.stored_blocks(variable)?;
+        let decoded = variable.layout.decoded(&variable.shape, self.block(&blocks, block)?, encoded, recycled);
+        self.named(variable, decoded)
+    }
+
+    /// How chunks are encoded, as numcodecs configurations in order of encoding, where fetched bytes could be stored as
+    /// they are: little-endian, exactly shuffle and deflate (a checksum is stripped), no padding. An empty list is
+    /// unfiltered chunks.
+    #[must_use]
+    pub fn encoding(&self, variable: &Variable) -> Option<Vec<Value>> {
+        let layout = &variable.layout;
+        let Storage::Chunks { pipeline, .. } = &layout.storage else {
+            return None;
+        };
+        let plain = variable.data_type.size().is_some()
+            && (!layout.big_endian || layout.element_size == 1)
+            && layout.extent == variable.shape;
+        if plain { pipeline.encoding(layout.element_size) } else { None }
+    }
+
+    /// The bytes of a fetched block as [`Dataset::encoding`] says, its checksum verified and stripped; `None` where this
+    /// block deviates (a filter was left out, or nothing is stored). That they inflate to exactly a chunk is not checked.
+    ///
+    /// # Errors
+    /// `Corrupt` where a checksum does not match.
+    pub fn pass_through(&self, variable: &Variable, block: usize, encoded: &Bytes) -> Result<Option<Bytes>> {
+        let blocks = self.stored_blocks(variable)?;
+        let (Storage::Chunks { pipeline, .. }, Place::Chunk { filter_mask, .. }) =
+            (&variable.layout.storage, &self.block(&blocks, block)?.place)
+        else {
+            return Ok(None);
+        };
+        let payload = self.named(variable, pipeline.without_checksum(encoded, *filter_mask))?;
+        Ok(payload.map(|payload| encoded.slice_ref(payload)))
+    }
+
+    /// Reads a whole variable into memory.
+    ///
+    /// # Errors
+    /// `Invalid` beyond the limits and for types that are not read; otherwise as [`Dataset::fetch`] and
+    /// [`Dataset::decode`].
+    pub async fn read(&self, variable: &Variable) -> Result<Buffer> {
+        let layout = &variable.layout;
+        let bytes = self.named(variable, byte_count(&variable.shape, layout.element_size as u64))?;
+        if bytes > self.limits.read {
+            return self.named(variable, Err(too_large("a variable", bytes, self.limits.read)));
+        }
+        let blocks = self.stored_blocks(variable)?;
+        let mut whole = vec![0; bytes as usize];
+        let mut decoded = Vec::new();
+        // A few blocks at a time: the encoded bytes of a large object are not all held at once.
+        let indices: Vec<usize> = (0..blocks.len()).collect();
+        for some in indices.chunks(64) {
+            for (&index, encoded) in some.iter().zip(self.fetch(variable, some).await?) {
+                decoded = self.decode(variable, index, &encoded, decoded)?;
+                place_block(&blocks[index], &decoded, &variable.shape, layout.element_size, &mut whole);
+            }
+        }
+        if variable.data_type == DataType::String {
+            return self.named(variable, self.strings(layout, &whole)).map(Buffer::Strings);
+        }
+        Ok(Buffer::Fixed(whole))
+    }
+
+    fn strings(&self, layout: &Layout, elements: &[u8]) -> Result<Vec<String>> {
+        let text = |bytes: Vec<u8>| {
+            String::from_utf8(bytes).map_err(|error| {
+                Error::invalid(format!("text is not UTF-8: `{}`", String::from_utf8_lossy(error.as_bytes())))
+            })
+        };
+        let size = layout.element_size.max(1);
+        let elements = elements.chunks_exact(size);
+        match (layout.text, &self.container) {
+            (Some(Text::Fixed { padding }), _) => elements.map(|bytes| text(without_padding(bytes, padding))).collect(),
+            (Some(Text::Heap), Some(container)) => elements
+                .map(|reference| {
+                    let bytes = self.source.explained(container.heap_bytes(reference))?;
+                    text(without_padding(&bytes, None))
+                })
+                .collect(),
+            _ => Err(Error::internal("a variable of text without a way to read it")),
+        }
+    }
+}
+
+fn without_padding(bytes: &[u8], padding: Option<u8>) -> Vec<u8> {
+    let end = match padding {
+        // netCDF-C hands out C strings, whatever pads them.
+        None | Some(0) => bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len()),
+        Some(padding) => bytes.iter().rposition(|&byte| byte != padding).map_or(0, |last| last + 1),
+    };
+    bytes[..end].to_vec()
+}
+
+fn ranges_of(block: &Block, ranges: &mut Vec<Range<u64>>) {
+    match &block.place {
+        Place::Missing | Place::Inline { .. } => {}
+        Place::Run { address } | Place::Chunk { address, .. } => {
+            ranges.push(*address..address.saturating_add(block.encoded_size));
+        }
+        Place::Records { address, stride, count, bytes } => ranges.extend((0..*count).map(|record| {
+            let start = address + record * stride;
+            start..start + bytes
+        })),
+    }
+}
+
+fn inline(layout: &Layout, offset: usize, block: &Block) -> Result<Bytes> {
+    let end = offset + block.encoded_size as usize;
+    match &layout.storage {
+        Storage::Inline(bytes) if end <= bytes.len() => Ok(bytes.slice(offset..end)),
+        Storage::Inline(bytes) => {
+            Err(Error::corrupt(format!("expected `{end}` bytes in the object header, found `{}`", bytes.len())))
+        }
+        _ => Err(Error::internal("an inline block of a variable that is not inline")),
+    }
+}
+
+impl Layout {
+    fn decoded(&self, shape: &[u64], block: &Block, encoded: &Bytes, recycled: Vec<u8>) -> Result<Vec<u8>> {
+        let mut output = recycled;
+        let size = byte_count(&block.decoded_shape, self.element_size as u64)? as usize;
+        match (&block.place, &self.storage) {
+            (Place::Missing, _) => {
+                output.clear();
+                repeat(&self.fill, size, &mut output);
+            }
+            (Place::Chunk { filter_mask, .. }, Storage::Chunks { pipeline, .. }) => {
+                pipeline.decode(encoded, *filter_mask, self.element_size, size, &mut output)?;
+            }
+            _ => {
+                if encoded.len() != size {
+                    return Err(Error::corrupt(format!("expected `{size}` bytes, found `{}`", encoded.len())));
+                }
+                output.clear();
+                output.extend_from_slice(encoded);
+            }
+        }
+        if self.big_endian && block.place != Place::Missing {
+            byte_order::swap(&mut output, self.element_size);
+        }
+        if self.extent != shape {
+            self.pad(block, &mut output);
+        }
+        Ok(output)
+    }
+
+    /// Overwrites what lies beyond the stored extent: chunks may hold old bytes there.
+    fn pad(&self, block: &Block, elements: &mut [u8]) {
+        let last = |dimension: usize| block.region_start[dimension] + block.decoded_shape[dimension];
+        if (0..self.extent.len()).all(|dimension| last(dimension) <= self.extent[dimension]) {
+            return;
+        }
+        let mut index = block.region_start.clone();
+        for element in elements.chunks_exact_mut(self.element_size) {
+            if index.iter().zip(&self.extent).any(|(index, extent)| index >= extent) {
+                element.copy_from_slice(&self.padding);
+            }
+            for dimension in (0..index.len()).rev() {
+                index[dimension] += 1;
+                if index[dimension] < last(dimension) {
+                    break;
+                }
+                index[dimension] = block.region_start[dimension];
+            }
+        }
+    }
+}
+
+/// `size` bytes of `element` after another.
+fn repeat(element: &[u8], size: usize, output: &mut Vec<u8>) {
+    match element {
+        [] => {}
+        _ if element.iter().all(|byte| *byte == element[0]) => output.resize(size, element[0]),
+        _ => {
+            output.reserve_exact(size);
+            output.extend_from_slice(element);
+            while output.len() < size {
+                let more = output.len().min(size - output.len());
+                output.extend_from_within(..more);
+            }
+        }
+    }
+}
+
+/// Copies the rows of a decoded block to their place in the whole variable.
+fn place_block(block: &Block, decoded: &[u8], shape: &[u64], element_size: usize, whole: &mut [u8]) {
+    let Some((&row, outer)) = block.region_shape.split_last() else {
+        whole.copy_from_slice(decoded);
+        return;
+    };
+    let row_bytes = row as usize * element_size;
+    let mut index = vec![0_u64; outer.len()];
+    for _ in 0..outer.iter().product::<u64>() {
+        let mut source = 0;
+        let mut target = 0;
+        for (dimension, position) in index.iter().chain([&0]).enumerate() {
+            source = source * block.decoded_shape[dimension] + position;
+            target = target * shape[dimension] + block.region_start[dimension] + position;
+        }
+        let (source, target) = (source as usize * element_size, target as usize * element_size);
+        whole[target..target + row_bytes].copy_from_slice(&decoded[source..source + row_bytes]);
+        for dimension in (0..index.len()).rev() {
+            index[dimension] += 1;
+            if index[dimension] < outer[dimension] {
+                break;
+            }
+            index[dimension] = 0;
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! A file as JSON: structure, attributes, and a SHA-256 of every variable's values. For tests against other readers.
+
+use ring::digest::{Context as Digest, SHA256};
+use serde_json::{Map, Value, json};
+
+use super::structure::{Attribute, AttributeValue, DataType, Group, Variable};
+use super::{Buffer, Dataset};
+use crate::error::Result;
+use crate::store::block_on;
+
+/// Everything in `dataset`: groups, dimensions, attributes, and per variable the SHA-256 of its little-endian bytes in C
+/// order (strings joined by NUL). Numbers are lists, text that is not UTF-8 is `{"bytes": hexadecimal}`, a variable that
+/// cannot be read has an `error`.
+#[doc(hidden)]
+#[must_use]
+pub fn describe(dataset: &Dataset) -> Value {
+    group(dataset, dataset.root())
+}
+
+fn group(dataset: &Dataset, of: &Group) -> Value {
+    let dimensions: Vec<Value> =
+        of.dimensions.iter().map(|dimension| json!([dimension.name, dimension.size, dimension.unlimited])).collect();
+    let variables: Map<String, Value> =
+        of.variables.iter().map(|of| (of.name.clone(), variable(dataset, of))).collect();
+    let groups: Map<String, Value> = of.groups.iter().map(|of| (of.name.clone(), group(dataset, of))).collect();
+    json!({
+        "dimensions": dimensions,
+        "attributes": attributes(&of.attributes),
+        "variables": variables,
+        "groups": groups,
+    })
+}
+
+fn attributes(of: &[Attribute]) -> Value {
+    of.iter()
+        .map(|attribute| {
+            let value = &attribute.value;
+            (attribute.name.clone(), json!({"type": value.type_name(), "value": attribute_value(value)}))
+        })
+        .collect::<Map<String, Value>>()
+        .into()
+}
+
+fn attribute_value(value: &AttributeValue) -> Value {
+    match value {
+        AttributeValue::Text(text) => json!(text),
+        AttributeValue::Strings(strings) => json!(strings),
+        AttributeValue::Unsupported(_) => Value::Null,
+        // Numbers as bytes: NaN, infinities and 64-bit integers survive.
+        other => json!({"bytes": hexadecimal(&other.to_little_endian().unwrap_or_default())}),
+    }
+}
+
+fn variable(dataset: &Dataset, of: &Variable) -> Value {
+    let mut described = json!({
+        "type": of.data_type.name(),
+        "dimensions": of.dimensions,
+        "shape": of.shape,
+        "chunks": of.chunk_shape,
+        "attributes": attributes(&of.attributes),
+    });
+    let values = match digest(dataset, of) {
+        Ok(digest) => ("sha256", digest),
+        Err(error) => ("error", format!("{}: {error}", error.kind().name())),
+    };
+    described[values.0] = values.1.into();
+    described
+}
+
+/// The SHA-256 of all values. Fixed-size elements come by blocks, as collections read them, row by row of blocks, so
+/// that large variables need no more memory than one row of blocks.
+fn digest(dataset: &Dataset, of: &Variable) -> Result<String> {
+    let mut digest = Digest::new(&SHA256);
+    match &of.data_type {
+        DataType::Unsupported(_) => drop(block_on(dataset.read(of))?),
+        _ => match block_on(dataset.read(of))? {
+            Buffer::Fixed(bytes) => digest.update(&bytes),
+            Buffer::Strings(strings) => digest.update(strings.join("\0").as_bytes()),
+        },
+    }
+    Ok(hexadecimal(digest.finish().as_ref()))
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `REGRAFT_DUMP="in.nc=out.json …"` (one a line) writes the description of each file beside an oracle's.
+    #[test]
+    #[ignore = "a tool for comparing with other readers"]
+    fn dump() {
+        let list = std::fs::read_to_string(std::env::var("REGRAFT_DUMP").unwrap()).unwrap();
+        for (input, output) in list.lines().filter_map(|line| line.split_once('\t')) {
+            let bytes = std::fs::read(input).unwrap();
+            let start = std::time::Instant::now();
+            let described = match Dataset::from_bytes(input, bytes.into()) {
+                Ok(dataset) => {
+                    let opened = start.elapsed().as_secs_f64();
+                    let mut described = describe(&dataset);
+                    described["seconds"] = json!([opened, start.elapsed().as_secs_f64()]);
+                    described
+                }
+                Err(error) => json!({"error": format!("{}: {error}", error.kind().name())}),
+            };
+            std::fs::write(output, described.to_string()).unwrap();
+        }
+    }
+}
