@@ -26,10 +26,11 @@ from regraft.errors import (
 )
 
 if TYPE_CHECKING:
-    from regraft.collections import Collection, open_collection, write_region
+    from regraft.collections import Collection, open_collection
     from regraft.config import CollectionConfig, core_json
     from regraft.config_file import load_config
     from regraft.datasets import Source
+    from regraft.regions import write_region
     from regraft.results import Plan, Report
     from regraft.schema import collection_schema
 
@@ -66,7 +67,7 @@ _HOMES = {
     "core_json": "regraft.config",
     "load_config": "regraft.config_file",
     "open_collection": "regraft.collections",
-    "write_region": "regraft.collections",
+    "write_region": "regraft.regions",
 }
 
 

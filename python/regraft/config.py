@@ -11,14 +11,13 @@ import datetime as dt
 import json
 import re
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, field_serializer, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, model_validator
 
 __all__ = [
     "AxisConfig",
     "BatchConfig",
-    "CodecConfig",
     "CollectionConfig",
     "GuardsConfig",
     "PackingConfig",
@@ -41,6 +40,7 @@ _SIZE_UNITS = {"": 1} | {
 }
 _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|min|m|h|d|w)?\s*", re.IGNORECASE)
 _DURATION_UNITS = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800}
+_LEVELS = {"zstd": (-7, 22), "blosc": (0, 9), "gzip": (0, 9), "zlib": (0, 9)}
 _DATA_TYPES = Literal["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float32", "float64"]
 
 
@@ -134,55 +134,11 @@ class SourceConfig(_Model):
     storage_options: StorageOptions = Field(default_factory=dict, repr=False)
     """Options of the object store (`region`, `endpoint`, `skip_signature`, …); never secrets."""
     include: Patterns = ["**/*.nc"]
-    """Globs on the key below `url`; a pattern that begins with `regex:` is a regular expression."""
+    """Globs on the key below `url`; one that begins with `re:` is a regular expression."""
     exclude: Patterns = []
-    """Globs or `regex:` patterns of keys to leave out."""
+    """Globs or `re:` patterns of keys to leave out."""
     preprocess: str | None = Field(default=None, pattern=r"^[^:]+:[A-Za-z_][A-Za-z0-9_]*$")
     """`package.module:function` or `file.py:function`: `f(xarray.Dataset, source)` gives the data set to store."""
-
-
-class CodecConfig(_Model):
-    """How chunks are compressed."""
-
-    name: Literal["zstd", "blosc", "gzip", "zlib", "none", "source"] = "zstd"
-    """`source` keeps the compression of the files, so that chunks of the same shape are copied without decoding."""
-    level: int | None = Field(default=None, ge=-7, le=22)
-    """Compression level; by default zstd 3, blosc 5, gzip 5, zlib 4."""
-    inner: Literal["lz4", "lz4hc", "blosclz", "zstd", "snappy", "zlib"] | None = None
-    """Compressor inside blosc; `lz4` by default."""
-    shuffle: Literal["none", "byte", "bit"] | None = None
-    """Byte reordering before compression; by default `byte` for blosc and `none` otherwise."""
-
-    levels: ClassVar[dict[str, tuple[int, int, int]]] = {
-        "zstd": (-7, 22, 3),
-        "blosc": (0, 9, 5),
-        "gzip": (0, 9, 5),
-        "zlib": (0, 9, 4),
-    }
-
-    @model_validator(mode="before")
-    @classmethod
-    def _name_alone(cls, value: object) -> object:
-        return {"name": value} if isinstance(value, str) else value
-
-    @model_validator(mode="after")
-    def _defaults(self) -> Self:
-        blosc = self.name == "blosc"
-        if self.inner is not None and not blosc:
-            raise ValueError(f"`inner` belongs to `blosc`, found codec `{self.name}`")
-        if self.name in self.levels:
-            low, high, usual = self.levels[self.name]
-            level = usual if self.level is None else self.level
-            if not low <= level <= high:
-                raise ValueError(f"expected a level from {low} to {high} for `{self.name}`, found `{level}`")
-        else:
-            level = None
-            if self.level is not None:
-                raise ValueError(f"`level` has no meaning for codec `{self.name}`")
-        object.__setattr__(self, "level", level)
-        object.__setattr__(self, "inner", (self.inner or "lz4") if blosc else None)
-        object.__setattr__(self, "shuffle", self.shuffle or ("byte" if blosc else "none"))
-        return self
 
 
 class StoreConfig(_Model):
@@ -198,14 +154,25 @@ class StoreConfig(_Model):
     """Elements per chunk along each dimension; a dimension that is not named gets one chunk (the axis: 1)."""
     shards: Lengths | None = None
     """Elements per shard (zarr3): one object holds many chunks, and a new file re-encodes none of its neighbours."""
-    codec: CodecConfig = CodecConfig()
-    """Name of a codec, or a mapping `{name, level, inner, shuffle}`."""
-    consolidated: bool = True
-    """Write consolidated metadata, last of all."""
+    codec: Literal["zstd", "blosc", "gzip", "zlib", "none", "source"] = "zstd"
+    """Compression; `source` keeps that of the files, so that chunks of the same shape are copied without decoding."""
+    level: int | None = None
+    """Compression level, on the codec's own scale; by default zstd 3, blosc 5, gzip 5, zlib 4."""
     empty_chunks: Literal["drop", "fill"] = "drop"
     """A chunk that becomes all fill value: delete the object, or write it."""
     provenance: str | None = None
     """Name of a coordinate that holds, along the axis, the key of the file each region came from."""
+
+    @model_validator(mode="after")
+    def _level(self) -> Self:
+        if self.level is None:
+            return self
+        low, high = _LEVELS.get(self.codec, (0, -1))
+        if high < low:
+            raise ValueError(f"`level` has no meaning for the codec `{self.codec}`")
+        if not low <= self.level <= high:
+            raise ValueError(f"`level`: expected {low} to {high} for the codec `{self.codec}`, found `{self.level}`")
+        return self
 
     @model_validator(mode="after")
     def _shards(self) -> Self:
@@ -248,20 +215,12 @@ class AxisConfig(_Model):
             raise ValueError(f"expected a `step` above 0, found `{self.step}`")
         return self
 
-    @field_serializer("step")
-    def _step(self, step: float | str | None) -> float | dict[str, float] | None:
-        if isinstance(step, str):
-            seconds = parse_duration(step)
-            assert isinstance(seconds, float)  # noqa: S101 - text always becomes seconds, or is refused above
-            return {"seconds": seconds}
-        return step
-
 
 class RegionConfig(_Model):
     """Which part of the store a file owns."""
 
-    key: str = Field(min_length=1)
-    """The variable whose values are the labels that place a file, for instance `time` or `DC_REFERENCE`."""
+    key: Annotated[str, Field(min_length=1)] | Annotated[list[str], Field(min_length=1)]
+    """The variable whose values are the labels that place a file (`time`, `DC_REFERENCE`), or several to be joined."""
     axis: AxisConfig = AxisConfig()
     """A policy (`regular`, `sorted`, `arrival`, `fixed`), or a mapping `{policy, start, step}`."""
     dimension: str | None = None
@@ -272,8 +231,8 @@ class RegionConfig(_Model):
     """Globs on the key, the strongest first."""
     on_remove: Literal["restore", "blank", "keep"] = "restore"
     """The file that owns a region is gone: bring the runner-up back (else blank), blank, or keep the values."""
-    tolerance: float = Field(default=1e-6, ge=0)
-    """How far two float labels, or two values of a float coordinate, may be apart and match, in their own units."""
+    tolerance: float | None = Field(default=None, ge=0)
+    """How far float labels, or float coordinates, may be apart and match; by default a thousandth of their step."""
 
     @model_validator(mode="before")
     @classmethod
@@ -320,10 +279,10 @@ class PackingConfig(_Model):
 class VariablesConfig(_Model):
     """Which variables are kept, and how."""
 
-    include: Patterns = ["*"]
-    """Names or globs of variables to store; coordinates and the key are always stored."""
+    include: Patterns = []
+    """Names of the variables to store; none named means all. Coordinates and the key are always stored."""
     exclude: Patterns = []
-    """Names or globs of variables to leave out."""
+    """Names of variables to leave out."""
     pad: Lengths = {}
     """Fixed lengths of ragged dimensions: a shorter file is filled up, a longer one is quarantined."""
     missing: Literal["fill", "error"] = "fill"
@@ -337,10 +296,10 @@ class VariablesConfig(_Model):
 class GuardsConfig(_Model):
     """What must not change by accident."""
 
-    structure: Literal["error", "ignore"] = "error"
-    """A file's dimensions, types or coordinates differ from the store's: quarantine the file, or take what fits."""
-    shrink: Literal["error", "ignore"] = "error"
-    """A plan removes more than half of all files: refuse it (a listing that came back short), or do it."""
+    structure: Literal["error", "allow"] = "error"
+    """A file's dimensions, types or grid differ from the store's: quarantine it, or take it as far as it fits."""
+    shrink: Literal["error", "allow"] = "error"
+    """A revised file owns fewer labels than before: quarantine it, or blank what it no longer has."""
 
 
 class BatchConfig(_Model):
@@ -409,7 +368,16 @@ def core_json(config: CollectionConfig) -> str:
         config: The validated configuration.
 
     Returns:
-        JSON with every default filled in: bytes as integers, durations as seconds, a codec and an axis always as
-        mappings, a duration step as ``{"seconds": …}``; what has no value is left out.
+        JSON with every default filled in: bytes as integers, durations as seconds (the step of an axis as
+        ``"86400s"``), an axis always as a mapping, ``winner`` as ``"latest"``, ``"error"`` or ``{"priority": [..]}``;
+        what has no value is left out.
     """
-    return json.dumps(config.model_dump(mode="json", by_alias=True, exclude_none=True))
+    tree = config.model_dump(mode="json", exclude_none=True)
+    region = tree["region"]
+    step = region["axis"].get("step")
+    if isinstance(step, str):
+        region["axis"]["step"] = f"{parse_duration(step):.12g}s"
+    priority = region.pop("priority")
+    if region["winner"] == "priority":
+        region["winner"] = {"priority": priority}
+    return json.dumps(tree)

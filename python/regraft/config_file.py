@@ -33,9 +33,6 @@ _SECRET = re.compile(
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _SCHEMES = ("file", "memory", "s3", "s3a", "gs", "az", "abfs", "abfss", "azure", "adl", "http", "https")
 
-# What may be one word in a parent and a mapping in a child: `codec: gzip`, then `codec: {level: 9}`.
-_WORDS = {"codec": "name", "axis": "policy"}
-
 Tree = dict[str, Any]
 Path_ = tuple[str | int, ...]
 
@@ -106,8 +103,9 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:
             merged.pop(key, None)
         elif isinstance(value, Mapping):
             below = merged.get(key)
-            if isinstance(below, str) and key in _WORDS:
-                below = {_WORDS[key]: below}
+            if key == "axis" and isinstance(below, str):
+                # One word in the parent, a mapping here.
+                below = {"policy": below}
             merged[key] = merge(below if isinstance(below, Mapping) else {}, value)
         else:
             merged[key] = value
@@ -174,10 +172,7 @@ def definition_text(name: str) -> str:
 
 def public_config(config: CollectionConfig) -> Tree:
     """The configuration as plain data that may be saved: options that look like secrets are left out."""
-    tree: Tree = config.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True)
-    step = config.region.axis.step
-    if step is not None:
-        tree["region"]["axis"]["step"] = step
+    tree: Tree = config.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
     tree["kind"] = config.kind
     for place in ("source", "store"):
         options = tree[place].get("storage_options", {})

@@ -31,15 +31,13 @@ def collection_schema() -> dict[str, Any]:
     definitions: dict[str, Any] = schema["$defs"]
     required = {name: definitions[name].pop("required", []) for name in ("SourceConfig", "StoreConfig", "RegionConfig")}
     # One word, or a mapping that says more.
-    for field, model, key in (("codec", "CodecConfig", "name"), ("axis", "AxisConfig", "policy")):
-        owner = definitions["StoreConfig" if field == "codec" else "RegionConfig"]["properties"]
-        said = owner[field]
-        words = definitions[model]["properties"][key]["enum"]
-        owner[field] = {
-            "anyOf": [{"enum": words}, {"$ref": f"#/$defs/{model}"}],
-            "default": definitions[model]["properties"][key]["default"],
-            "description": said["description"],
-        }
+    region = definitions["RegionConfig"]["properties"]
+    policy = definitions["AxisConfig"]["properties"]["policy"]
+    region["axis"] = {
+        "anyOf": [{"enum": policy["enum"]}, {"$ref": "#/$defs/AxisConfig"}],
+        "default": policy["default"],
+        "description": region["axis"]["description"],
+    }
     definitions["AxisConfig"]["properties"]["dimension"] = {
         "type": "string",
         "description": "The same as `region.dimension`.",

@@ -276,6 +276,7 @@ impl Store {
     /// order of their keys' bytes. Nothing at the prefix is an empty listing.
     ///
     /// The stream yields `Unavailable`, `Invalid` and `NotFound` as [`Store::get`] does, and ends there.
+    #[must_use]
     pub fn list(&self, prefix: &str, start_after: Option<&str>) -> BoxStream<'_, Result<ObjectMeta>> {
         let root = if self.prefix.is_empty() { String::new() } else { format!("{}/", self.prefix) };
         let cursor = Cursor {
@@ -386,16 +387,14 @@ impl Store {
         let (source, target) = (self.full(from)?, self.full(to)?);
         let outcome = self
             .attempts(Operation::Copy, &source, || async {
-                Ok(self.connection.backend.rename(&source, &target).await.transpose()?)
+                self.connection.backend.rename(&source, &target).await.transpose()
             })
             .await?;
-        match present(outcome)?.ok_or_else(|| self.gone(from))? {
-            Some(()) => Ok(()),
-            None => {
-                self.copy(from, to).await?;
-                self.delete(from).await
-            }
+        if present(outcome)?.ok_or_else(|| self.gone(from))?.is_none() {
+            self.copy(from, to).await?;
+            self.delete(from).await?;
         }
+        Ok(())
     }
 
     /// Makes the names of written keys durable: on files, syncs each directory once. Called once per batch, before the

@@ -38,10 +38,11 @@ impl Backend for Remote {
             head: part == Part::Head,
             ..GetOptions::default()
         };
-        let answer = self.store.get_opts(&path_of(key)?, options).await.map_err(failure)?;
+        let answer = self.store.get_opts(&path_of(key)?, options).await.map_err(|error| failure(&error))?;
         let meta = meta_of(&answer.meta);
         let expected = answer.range.end - answer.range.start;
-        let bytes = if part == Part::Head { Bytes::new() } else { answer.bytes().await.map_err(failure)? };
+        let bytes =
+            if part == Part::Head { Bytes::new() } else { answer.bytes().await.map_err(|error| failure(&error))? };
         if part != Part::Head && bytes.len() as u64 != expected {
             return Err(Failure::Transient(format!("expected `{expected}` bytes, found `{}`", bytes.len())));
         }
@@ -56,7 +57,7 @@ impl Backend for Remote {
             ..PaginatedListOptions::default()
         };
         let prefix = Some(cursor.prefix.as_str()).filter(|prefix| !prefix.is_empty());
-        let page = pages.list_paginated(prefix, options).await.map_err(failure)?;
+        let page = pages.list_paginated(prefix, options).await.map_err(|error| failure(&error))?;
         let objects = page.result.objects.iter().map(meta_of).collect();
         cursor.token = page.page_token;
         Ok(Page { objects, next: cursor.token.is_some().then_some(cursor) })
@@ -72,18 +73,18 @@ impl Backend for Remote {
         };
         let options = PutOptions { mode, ..PutOptions::default() };
         let result = self.store.put_opts(&path_of(key)?, PutPayload::from_bytes(bytes), options).await;
-        Ok(ETag(result.map_err(failure)?.e_tag.unwrap_or_default()))
+        Ok(ETag(result.map_err(|error| failure(&error))?.e_tag.unwrap_or_default()))
     }
 
     async fn delete(&self, key: &str) -> Attempt<()> {
-        match self.store.delete(&path_of(key)?).await.map_err(failure) {
+        match self.store.delete(&path_of(key)?).await.map_err(|error| failure(&error)) {
             Err(Failure::Absent) => Ok(()),
             outcome => outcome,
         }
     }
 
     async fn copy(&self, from: &str, to: &str) -> Attempt<()> {
-        self.store.copy(&path_of(from)?, &path_of(to)?).await.map_err(failure)
+        self.store.copy(&path_of(from)?, &path_of(to)?).await.map_err(|error| failure(&error))
     }
 
     async fn rename(&self, _: &str, _: &str) -> Option<Attempt<()>> {
@@ -107,7 +108,7 @@ impl Remote {
     /// One page with everything, for stores in memory.
     async fn list_at_once(&self, cursor: &Cursor) -> Attempt<Page> {
         let mut objects: Vec<ObjectMeta> =
-            self.store.list(None).map_ok(|meta| meta_of(&meta)).try_collect().await.map_err(failure)?;
+            self.store.list(None).map_ok(|meta| meta_of(&meta)).try_collect().await.map_err(|error| failure(&error))?;
         objects.retain(|meta| {
             meta.key.starts_with(&cursor.prefix) && cursor.start_after.as_ref().is_none_or(|after| meta.key > *after)
         });
@@ -134,7 +135,7 @@ fn meta_of(meta: &object_store::ObjectMeta) -> ObjectMeta {
 }
 
 /// What an error of `object_store` means for the next try.
-fn failure(error: object_store::Error) -> Failure {
+fn failure(error: &object_store::Error) -> Failure {
     use object_store::Error;
     match error {
         Error::NotFound { .. } => Failure::Absent,

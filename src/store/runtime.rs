@@ -33,12 +33,14 @@ fn process() -> &'static Process {
 ///
 /// # Panics
 /// When the operating system refuses threads.
+#[must_use]
 pub fn runtime() -> &'static Runtime {
     &process().runtime
 }
 
 /// Whether this process was forked off after the runtime was made: its threads did not come along, so every I/O call
 /// would hang. Bindings refuse to work then.
+#[must_use]
 pub fn forked() -> bool {
     PROCESS.get().is_some_and(|process| process.process != std::process::id())
 }

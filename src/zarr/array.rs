@@ -4,11 +4,16 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::codec::{Codecs, Sharding};
-use super::{DataType, FillValue};
+use super::document::render;
+use super::fill_json::decode_fill_attribute;
+use super::metadata::key_of;
+use super::{DataType, FillValue, metadata_v2, metadata_v3};
+use crate::error::Result;
 
 /// The version of the Zarr format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -125,6 +130,36 @@ impl Array {
     #[must_use]
     pub fn chunk_elements(&self) -> u64 {
         self.chunk_shape.iter().product()
+    }
+
+    /// What the metadata of the array is stored as: keys in the store, and documents.
+    #[must_use]
+    pub fn metadata_documents(&self) -> Vec<(String, Bytes)> {
+        self.documents().into_iter().map(|(key, document)| (key, render(&document))).collect()
+    }
+
+    /// [`Array::metadata_documents`] before they become text.
+    pub(super) fn documents(&self) -> Vec<(String, Map<String, Value>)> {
+        match self.format {
+            Format::V2 => {
+                let array = (key_of(&self.path, metadata_v2::ARRAY), metadata_v2::document(self));
+                let attributes = (key_of(&self.path, metadata_v2::ATTRIBUTES), metadata_v2::attributes(self));
+                vec![array, attributes]
+            }
+            Format::V3 => vec![(key_of(&self.path, metadata_v3::NODE), metadata_v3::document(self))],
+        }
+    }
+
+    /// What xarray shows as missing: the fill value in v2, the attribute `_FillValue` in v3.
+    ///
+    /// # Errors
+    /// `Invalid` where the attribute is no value of the array's type.
+    pub fn missing_value(&self) -> Result<Option<FillValue>> {
+        match (self.format, self.attributes.get("_FillValue")) {
+            (_, Some(attribute)) => decode_fill_attribute(self.format, self.data_type, attribute).map(Some),
+            (Format::V2, None) => Ok(Some(self.fill_value.clone()).filter(|fill| *fill != FillValue::Null)),
+            (Format::V3, None) => Ok(None),
+        }
     }
 
     /// Changes the shape; stored when the group is published.

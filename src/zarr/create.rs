@@ -2,8 +2,8 @@
 
 use serde_json::{Map, Value};
 
-use super::{Array, DataType, FillValue, Format};
-use crate::error::{Error, Result};
+use super::{Array, DataType, FillValue, Format, metadata_v2, metadata_v3};
+use crate::error::{Context, Error, Result};
 
 /// A group to be created, with its arrays.
 #[derive(Debug, Clone)]
@@ -33,7 +33,7 @@ pub struct ArraySpec {
     pub fill_value: FillValue,
     /// One name a dimension.
     pub dimension_names: Vec<String>,
-    /// Attributes, without `_ARRAY_DIMENSIONS`. A `_FillValue` for xarray: see `fill_value::encode_attribute`.
+    /// Attributes, without `_ARRAY_DIMENSIONS`. A `_FillValue` for xarray: see [`super::encode_fill_attribute`].
     pub attributes: Map<String, Value>,
     /// How chunks are compressed.
     pub compressor: Compressor,
@@ -87,11 +87,27 @@ pub enum BloscShuffle {
 }
 
 impl ArraySpec {
-    /// The array as it will be, without storing anything.
+    /// The array as it will be, without storing anything. It is read from the document that would be written, so that
+    /// nothing is created that cannot be opened again.
     ///
     /// # Errors
     /// `Invalid` where the specification contradicts itself or the format cannot express it.
     pub fn array(&self, format: Format) -> Result<Array> {
-        Err(Error::internal(format!("array `{}` as {format:?}: not yet", self.path)))
+        let array = match format {
+            Format::V2 => metadata_v2::create(self).and_then(|document| {
+                let mut attributes = self.attributes.clone();
+                attributes.insert(metadata_v2::DIMENSIONS.to_owned(), self.dimension_names.clone().into());
+                metadata_v2::parse(&self.path, &document, &attributes)
+            }),
+            Format::V3 => metadata_v3::create(self).and_then(|document| metadata_v3::parse(&self.path, &document)),
+        };
+        let array = array.and_then(|array| match array.dimension_names == self.dimension_names {
+            true => Ok(array),
+            false => Err(Error::invalid(format!(
+                "dimension names `{:?}` do not fit shape `{:?}`",
+                self.dimension_names, self.shape
+            ))),
+        });
+        array.context(|| format!("array `{}`", self.path))
     }
 }

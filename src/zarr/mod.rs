@@ -6,16 +6,30 @@
 
 pub mod array;
 pub mod codec;
+mod coverage;
 pub mod create;
 pub mod data_type;
+pub mod document;
+mod fill_json;
 pub mod fill_value;
+pub mod geometry;
+mod metadata;
+mod metadata_v2;
+mod metadata_v3;
+pub mod plan;
 pub mod region;
+mod scatter;
+pub mod shift;
+mod type_name;
 pub mod values;
 
 pub use array::{Array, Format};
 pub use codec::{Codecs, IndexLocation, Sharding};
 pub use create::{ArraySpec, BloscShuffle, Compressor, GroupSpec};
 pub use data_type::DataType;
+pub use fill_json::{decode_fill_attribute, encode_fill_attribute};
 pub use fill_value::FillValue;
+pub use geometry::Geometry;
 pub use region::Region;
+pub use shift::Shift;
 pub use values::{Content, Elements, Patch, Tile, Values};

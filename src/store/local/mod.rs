@@ -88,7 +88,7 @@ impl Backend for LocalFiles {
 
     async fn sweep(&self, prefix: &str) -> Attempt<u64> {
         let path = path_of(prefix);
-        blocking(move || sweep(&path)).await
+        blocking(move || Ok(sweep(&path))).await
     }
 
     fn local_path(&self, key: &str) -> Option<PathBuf> {
@@ -327,7 +327,7 @@ fn sync(directory: &Path) -> Attempt<()> {
     }
 }
 
-fn sweep(directory: &Path) -> Attempt<u64> {
+fn sweep(directory: &Path) -> u64 {
     let mut removed = 0;
     let mut pending = vec![directory.to_path_buf()];
     while let Some(directory) = pending.pop() {
@@ -342,7 +342,7 @@ fn sweep(directory: &Path) -> Attempt<u64> {
             }
         }
     }
-    Ok(removed)
+    removed
 }
 
 /// Names that are ours and no objects.

@@ -1,0 +1,108 @@
+"""``regraft doctor``: what is installed, and whether a collection's store can be used as configured."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import platform
+from typing import Any
+
+from regraft.errors import RegraftError
+
+__all__ = ["examine"]
+
+_PACKAGES = {
+    "xarray": "to_xarray, write_region, preprocess hooks",
+    "zarr": "to_xarray",
+    "netCDF4": "preprocess hooks",
+    "obstore": "to_xarray on object storage",
+    "matplotlib": "the picture of `regraft demo`",
+    "pandas": "to_pandas",
+    "dask": "lazy arrays in to_xarray",
+    "prefect": "regraft.flows",
+}
+
+
+def examine(config: str | None) -> list[dict[str, Any]]:
+    """Looks around.
+
+    Args:
+        config: A collection's configuration, or ``None``.
+
+    Returns:
+        Findings: ``what``, ``state`` (``ok``, ``missing``, ``failed``), ``detail``, and a ``hint`` where one is known.
+    """
+    findings = [_finding("python", "ok", f"{platform.python_version()} on {platform.system()} {platform.machine()}")]
+    findings.append(_core())
+    findings += [
+        _finding(package, "ok", importlib.metadata.version(package))
+        for package in ("numpy", "pydantic", "typer", "rich")
+    ]
+    for package, use in _PACKAGES.items():
+        if importlib.util.find_spec(package) is None:
+            findings.append(_finding(package, "missing", f"not installed; for {use}"))
+        else:
+            findings.append(_finding(package, "ok", importlib.metadata.version(package)))
+    if config is not None:
+        findings += _collection(config)
+    return findings
+
+
+def _core() -> dict[str, Any]:
+    from regraft.seam import enter
+
+    try:
+        enter()
+    except RegraftError as error:
+        return _failed("core", error)
+    from regraft import _core, errors
+
+    kinds = set(_core.error_kinds())
+    unknown = sorted(kind for kind in kinds if errors.error_class(kind).default_kind != kind)
+    if unknown:
+        return _finding("core", "failed", f"raises kinds that this package does not know: {', '.join(unknown)}")
+    return _finding("core", "ok", _core.__version__)
+
+
+def _collection(config: str) -> list[dict[str, Any]]:
+    from regraft.collections import open_collection
+
+    try:
+        collection = open_collection(config)
+    except RegraftError as error:
+        return [_failed("configuration", error)]
+    findings = [_finding("configuration", "ok", f"{collection.name}")]
+    try:
+        status = collection.status()
+    except RegraftError as error:
+        findings.append(_failed("store", error))
+        return findings
+    there = "exists" if status.get("store_exists") else "does not exist yet, and can be reached"
+    findings.append(_finding("store", "ok", f"{collection.url} {there}"))
+    findings.append(_conditional_puts(collection.url, collection.config.store.storage_options))
+    holder = status.get("locked_by")
+    if holder:
+        findings.append(_finding("writer", "missing", f"held by {holder}"))
+    return findings
+
+
+def _conditional_puts(url: str, options: dict[str, str]) -> dict[str, Any]:
+    from regraft import _core
+
+    probe = getattr(_core, "probe_store", None)
+    if probe is None:
+        # Without a probe the first commit finds out: its log record is create-only.
+        return _finding("conditional puts", "missing", "not probed; the first commit finds out")
+    try:
+        answer = probe(url, options)
+    except RegraftError as error:
+        return _failed("conditional puts", error)
+    return _finding("conditional puts", "ok", str(answer))
+
+
+def _finding(what: str, state: str, detail: str, hint: str | None = None) -> dict[str, Any]:
+    return {"what": what, "state": state, "detail": detail, **({"hint": hint} if hint else {})}
+
+
+def _failed(what: str, error: RegraftError) -> dict[str, Any]:
+    return _finding(what, "failed", error.message, error.hint)

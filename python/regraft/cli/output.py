@@ -1,0 +1,72 @@
+"""How the command talks: data on stdout, everything else on stderr, one exit code for each reaction."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import traceback
+from typing import TYPE_CHECKING, Any
+
+from regraft.errors import ConflictError, RegraftError
+
+if TYPE_CHECKING:
+    from regraft.progress import ProgressOption
+
+__all__ = ["CONFLICT", "ERROR", "FAILED_ITEMS", "PENDING", "emit", "progress_option", "report_error", "say"]
+
+ERROR = 1
+PENDING = 3
+FAILED_ITEMS = 4
+CONFLICT = 5
+
+
+def say(message: str) -> None:
+    """Tells the user something that is not data."""
+    sys.stderr.write(f"{message}\n")
+
+
+def emit(subject: Any, *, as_json: bool) -> None:  # noqa: ANN401 - a document, a table, or plain data
+    """Prints a result on stdout.
+
+    Args:
+        subject: A document, a table, a collection, or plain data.
+        as_json: As one JSON document, for programs.
+    """
+    if as_json:
+        text = subject.to_json(indent=2) if hasattr(subject, "to_json") else json.dumps(subject, indent=2)
+        sys.stdout.write(f"{text}\n")
+        return
+    from rich.console import Console
+
+    from regraft.display import show
+
+    # A pipe has no width of its own: rich would fold keys at 80 columns.
+    show(subject, Console(width=None if sys.stdout.isatty() else 140))
+
+
+def progress_option(*, as_json: bool, quiet: bool) -> ProgressOption:
+    """Bars for people at a terminal, log lines elsewhere, nothing for programs."""
+    if quiet or (as_json and not sys.stderr.isatty()):
+        return False
+    if not sys.stderr.isatty():
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
+    return None
+
+
+def report_error(error: RegraftError, *, debug: bool) -> int:
+    """Prints an error, without a traceback unless asked for.
+
+    Args:
+        error: What was raised.
+        debug: Print the traceback first.
+
+    Returns:
+        The exit code.
+    """
+    if debug:
+        traceback.print_exception(error, file=sys.stderr)
+    say(f"error: {error.message}")
+    if error.hint:
+        say(f"\nhint: {error.hint}")
+    return CONFLICT if isinstance(error, ConflictError) else ERROR

@@ -1,0 +1,380 @@
+"""The objects that users hold: a collection, its plans and its reports.
+
+Everything here only arranges calls of the core: validate, hand over JSON, show progress, wrap the answer. The long
+verbs have an ``_async`` twin for event loops; the rest is quick and has none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime as dt
+import json
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from regraft.config_file import load_config
+from regraft.errors import ConflictError, InvalidError
+from regraft.progress import ProgressOption, reporter
+from regraft.results import Gaps, Plan, Report, Status, Table, Verification
+from regraft.seam import enter
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Iterable, Mapping
+
+    import numpy as np
+    import xarray as xr
+
+    from regraft._core import CancelToken
+    from regraft.config import CollectionConfig
+
+    Label = str | float | dt.date | np.datetime64
+
+__all__ = ["Collection", "open_collection"]
+
+_SYNC_TRIES = 3
+Result = TypeVar("Result")
+
+
+def open_collection(
+    config: str | os.PathLike[str] | Mapping[str, Any],
+    *,
+    overrides: Mapping[str, Any] | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+) -> Collection:
+    """Opens a collection; neither the sources nor the store are touched.
+
+    Args:
+        config: A YAML or JSON file, ``definition:NAME`` for a ready-made one, or the same as a mapping.
+        overrides: Merged over the configuration, deep.
+        storage_options: Options of the object stores, secrets allowed: one mapping for every object storage URL, or
+            ``{"source": {…}, "store": {…}}``.
+
+    Returns:
+        The collection.
+
+    Raises:
+        InvalidError: The configuration is wrong; the message says file, field, expected and found.
+        NotFoundError: There is no such file or definition.
+
+    Example:
+        >>> sst = open_collection(
+        ...     "definition:sst",
+        ...     overrides={"source": {"url": "s3://bucket/sst/"}, "store": {"url": "sst.zarr"}},
+        ... )  # doctest: +SKIP
+    """
+    return Collection(load_config(config, overrides=overrides, storage_options=storage_options))
+
+
+class Collection:
+    """A named set of NetCDF sources and the Zarr store made from them.
+
+    Make one with `open_collection`. It pickles, holds no connection that another process would miss, and every verb may
+    be called from any thread.
+
+    Args:
+        config: The validated configuration.
+    """
+
+    def __init__(self, config: CollectionConfig) -> None:
+        from regraft.config import core_json
+        from regraft.datasets import make_hook
+
+        enter()
+        from regraft import _core
+
+        self.config = config
+        self._core = _core.Collection(core_json(config), make_hook(config))
+
+    @property
+    def name(self) -> str:
+        """The collection's name."""
+        return self.config.name
+
+    @property
+    def url(self) -> str:
+        """URL or path of the store."""
+        return self.config.store.url
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Collection, (self.config,)
+
+    def plan(
+        self,
+        keys: Iterable[str] | None = None,
+        *,
+        removed: Iterable[str] = (),
+        progress: ProgressOption = None,
+    ) -> Plan:
+        """Compares sources with the ledger, and says what an apply would do; writes nothing.
+
+        Args:
+            keys: Keys to look at, below the source's URL; ``None`` lists the whole source, where a key that the ledger
+                knows and the listing does not is a removal.
+            removed: Keys to treat as removed, whether or not the files still exist.
+            progress: ``None`` chooses by where the program runs; ``True``, ``False``, or a callable.
+
+        Returns:
+            The plan.
+
+        Raises:
+            UnavailableError: The object store did not answer.
+
+        Example:
+            >>> plan = collection.plan()  # doctest: +SKIP
+            >>> plan.empty  # doctest: +SKIP
+            False
+        """
+        return self._plan(_plan_request(keys, removed), progress, None)
+
+    def apply(self, plan: Plan, *, progress: ProgressOption = None) -> Report:
+        """Does what a plan says; safe to call twice, or on two machines.
+
+        Args:
+            plan: From `plan`, or `Plan.load`.
+            progress: As in `plan`.
+
+        Returns:
+            The report. Sources that could not be used are in it; they raise nothing.
+
+        Raises:
+            ConflictError: The store changed since the plan was made, or another writer holds it: plan again.
+            UnavailableError: The object store did not answer.
+        """
+        return self._apply(plan, progress, None)
+
+    def sync(self, *, progress: ProgressOption = None) -> Report:
+        """Makes the store match the source: plan and apply, and again if another writer was faster.
+
+        Args:
+            progress: As in `plan`.
+
+        Returns:
+            The report.
+
+        Raises:
+            ConflictError: Another writer holds the store, or was faster three times.
+            UnavailableError: The object store did not answer.
+        """
+        return self._sync(progress, None)
+
+    def remove(self, keys: Iterable[str], *, progress: ProgressOption = None) -> Report:
+        """Takes sources out of the store, by the rule ``on_remove``; their files are not needed.
+
+        Args:
+            keys: Keys below the source's URL.
+            progress: As in `plan`.
+
+        Returns:
+            The report.
+        """
+        return self._apply(self._plan(_plan_request([], keys), progress, None), progress, None)
+
+    def verify(self, sample: float | None = None, *, seed: int = 0, progress: ProgressOption = None) -> Verification:
+        """Reads sources again and compares them with the store.
+
+        Args:
+            sample: Fraction of the regions, above 0 and up to 1; ``None`` for all.
+            seed: Which sample: the same seed takes the same regions.
+            progress: As in `plan`.
+
+        Returns:
+            What was checked, and what differs.
+
+        Raises:
+            InvalidError: ``sample`` is no fraction.
+        """
+        return self._verify(_verify_request(sample, seed), progress, None)
+
+    async def plan_async(
+        self,
+        keys: Iterable[str] | None = None,
+        *,
+        removed: Iterable[str] = (),
+        progress: ProgressOption = None,
+    ) -> Plan:
+        """Like `plan`, for a running event loop; cancelling stops it within a second."""
+        request = _plan_request(keys, removed)
+        return await _in_thread(lambda token: self._plan(request, progress, token))
+
+    async def apply_async(self, plan: Plan, *, progress: ProgressOption = None) -> Report:
+        """Like `apply`, for a running event loop; cancelling stops between two commits."""
+        return await _in_thread(lambda token: self._apply(plan, progress, token))
+
+    async def sync_async(self, *, progress: ProgressOption = None) -> Report:
+        """Like `sync`, for a running event loop; cancelling stops between two commits."""
+        return await _in_thread(lambda token: self._sync(progress, token))
+
+    async def verify_async(
+        self, sample: float | None = None, *, seed: int = 0, progress: ProgressOption = None
+    ) -> Verification:
+        """Like `verify`, for a running event loop."""
+        request = _verify_request(sample, seed)
+        return await _in_thread(lambda token: self._verify(request, progress, token))
+
+    def status(self) -> Status:
+        """What the store and its ledger hold."""
+        enter()
+        return Status({"collection": self.name, "store": self.url, **json.loads(self._core.status())})
+
+    def history(self, limit: int | None = None) -> Table:
+        """The commits, the newest first.
+
+        Args:
+            limit: Most commits to return; ``None`` for all.
+        """
+        enter()
+        return Table(json.loads(self._core.history(limit)), f"{self.name}: history")
+
+    def provenance(
+        self,
+        label: Label | None = None,
+        *,
+        index: int | None = None,
+        key: str | None = None,
+        **labels: Label,
+    ) -> Table:
+        """Which file wrote which region.
+
+        Args:
+            label: A label on the axis, as text or time.
+            index: A position on the axis.
+            key: Key of a source.
+            **labels: The label by the name of the key or of the axis: ``provenance(time="2022-01-05")``.
+
+        Returns:
+            One row for each region: label, index, key, ETag, version, commit, time, runners-up.
+
+        Raises:
+            InvalidError: None or several of the arguments are given.
+            NotFoundError: No region has that label, index or key.
+        """
+        names = {*([self.config.region.key] if isinstance(self.config.region.key, str) else self.config.region.key)}
+        names.update([self.config.region.dimension] if self.config.region.dimension else [])
+        unknown = [name for name in labels if name not in names]
+        if unknown:
+            raise InvalidError(
+                f"expected one of {', '.join(f'`{name}`' for name in sorted(names))}, found `{unknown[0]}`"
+            )
+        given: dict[str, Any] = {"label": label, "index": index, "key": key, **labels}
+        given = {name: value for name, value in given.items() if value is not None}
+        if len(given) != 1:
+            raise InvalidError(
+                f"expected one of a label, `index` and `key`, found {len(given)}", "`ledger()` gives every region"
+            )
+        ((name, value),) = given.items()
+        request = {name: value} if name in ("index", "key") else {"label": _label_text(value)}
+        enter()
+        return Table(json.loads(self._core.provenance(json.dumps(request))), f"{self.name}: provenance")
+
+    def ledger(self) -> Table:
+        """Every region with the source version that owns it, and its runners-up."""
+        enter()
+        return Table(json.loads(self._core.provenance("{}")), f"{self.name}: ledger")
+
+    def gaps(self) -> Gaps:
+        """Labels that are missing from the axis, or blank."""
+        enter()
+        return Gaps({"collection": self.name, **json.loads(self._core.gaps())})
+
+    def retry(self, keys: Iterable[str] = (), *, progress: ProgressOption = None) -> Report:
+        """Takes sources out of quarantine and tries them again.
+
+        Args:
+            keys: Which; none named means all.
+            progress: As in `plan`.
+
+        Returns:
+            The report of the new attempt.
+        """
+        enter()
+        released = json.loads(self._core.retry(_keys(keys)))
+        released = released["released"] if isinstance(released, dict) else released
+        return self._apply(self._plan(_plan_request(released, ()), progress, None), progress, None)
+
+    def to_xarray(self, **arguments: Any) -> xr.Dataset:  # noqa: ANN401 - xarray's own
+        """Opens the store as a plain `xarray.Dataset`.
+
+        Args:
+            **arguments: For `xarray.open_zarr`.
+
+        Returns:
+            The data set, lazily loaded.
+
+        Raises:
+            NotFoundError: There is no store yet.
+        """
+        from regraft.datasets import open_store
+
+        return open_store(self.url, self.config.store.storage_options, **arguments)
+
+    def __repr__(self) -> str:
+        from regraft import display
+
+        return display.plain(self)
+
+    def _repr_html_(self) -> str:
+        from regraft import display_html
+
+        return display_html.html(self)
+
+    def _plan(self, request: str, progress: ProgressOption, token: CancelToken | None) -> Plan:
+        enter()
+        with reporter(progress, f"plan {self.name}") as tell:
+            return Plan(json.loads(self._core.plan(request, tell, token)), self)
+
+    def _apply(self, plan: Plan, progress: ProgressOption, token: CancelToken | None) -> Report:
+        enter()
+        with reporter(progress, f"apply {self.name}") as tell:
+            return Report(json.loads(self._core.apply(plan.to_json(), tell, token)))
+
+    def _sync(self, progress: ProgressOption, token: CancelToken | None) -> Report:
+        request = _plan_request(None, ())
+        for _ in range(_SYNC_TRIES - 1):
+            with contextlib.suppress(ConflictError):
+                return self._apply(self._plan(request, progress, token), progress, token)
+        return self._apply(self._plan(request, progress, token), progress, token)
+
+    def _verify(self, request: str, progress: ProgressOption, token: CancelToken | None) -> Verification:
+        enter()
+        with reporter(progress, f"verify {self.name}") as tell:
+            return Verification({"collection": self.name, **json.loads(self._core.verify(request, tell, token))})
+
+
+async def _in_thread(call: Callable[[CancelToken], Result]) -> Result:
+    """Runs a long verb beside the event loop; a cancelled caller waits until the core has let go of the store."""
+    enter()
+    from regraft import _core
+
+    token = _core.CancelToken()
+    running = asyncio.ensure_future(asyncio.to_thread(call, token))
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        token.cancel()
+        # Whatever the verb raises now is the cancellation's own echo.
+        await asyncio.gather(running, return_exceptions=True)
+        raise
+
+
+def _plan_request(keys: Iterable[str] | None, removed: Iterable[str]) -> str:
+    gone = _keys(removed)
+    mode = "keys" if keys is not None or gone else "sync"
+    return json.dumps({"keys": None if mode == "sync" else _keys(keys or ()), "removed": gone, "mode": mode})
+
+
+def _keys(keys: Iterable[str]) -> list[str]:
+    # One key in place of a list would be read letter by letter.
+    return [keys] if isinstance(keys, str) else [str(key) for key in keys]
+
+
+def _verify_request(sample: float | None, seed: int) -> str:
+    if sample is not None and not 0 < sample <= 1:
+        raise InvalidError(
+            f"expected `sample` above 0 and up to 1, found `{sample}`", "`sample=0.01` is one in a hundred"
+        )
+    return json.dumps({"sample": sample, "seed": seed})
+
+
+def _label_text(label: Any) -> str:  # noqa: ANN401 - text, number, date or datetime64
+    return label.isoformat() if isinstance(label, dt.date) else str(label)

@@ -1,0 +1,315 @@
+"""Where xarray meets the core: files opened for `preprocess` hooks, data sets turned back into what a file would hold.
+
+A hook sees ordinary decoded xarray; the store keeps packed values. `encode` goes the way back with each variable's own
+encoding (type, scale, offset, fill value, time units), so values that a hook does not touch come out bit for bit as
+they were. xarray is imported when the first hook runs, and never otherwise.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import importlib
+import importlib.util
+import io
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from regraft.errors import InvalidError, NotFoundError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    import xarray as xr
+
+    from regraft._core import EncodedDataset, EncodedVariable, Hook
+    from regraft.config import CollectionConfig
+
+    Preprocess = Callable[[xr.Dataset, "Source"], xr.Dataset]
+
+__all__ = ["Source", "encode", "import_function", "make_hook", "open_source", "open_store"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """What a `preprocess` hook is told about the file at hand.
+
+    Args:
+        key: Key below the URL of the collection's source.
+        url: The whole URL, or path.
+        etag: Version of the object, where it is known.
+        size: Bytes, where they are known.
+
+    Example:
+        >>> Source("2022/a.nc", "s3://bucket/sst/2022/a.nc").key
+        '2022/a.nc'
+    """
+
+    key: str
+    url: str
+    etag: str | None = None
+    size: int | None = None
+
+
+def make_hook(config: CollectionConfig) -> Hook | None:
+    """The callable that the core calls for each source of a collection with a `preprocess` hook.
+
+    Args:
+        config: The configuration.
+
+    Returns:
+        ``hook(key, local_path, bytes)``, or ``None`` where the configuration has no hook.
+
+    Raises:
+        InvalidError: The function cannot be imported.
+    """
+    if config.source.preprocess is None:
+        return None
+    named = config.source.preprocess
+    function: Preprocess = import_function(named)
+    base = config.source.url.rstrip("/")
+
+    def hook(key: str, path: str | None, content: bytes | None) -> EncodedDataset:
+        size = len(content) if content is not None else Path(path).stat().st_size if path is not None else None
+        source = Source(key=key, url=f"{base}/{key}", size=size)
+        with open_source(path if path is not None else content or b"", key) as opened:
+            prepared = function(opened, source)
+            if type(prepared).__name__ != "Dataset":
+                raise InvalidError(
+                    f"`{named}` returned `{type(prepared).__name__}`, expected `xarray.Dataset`",
+                    "return the data set that is to be stored",
+                )
+            # Inside the `with`: values that nothing touched are read from the file here.
+            return encode(prepared)
+
+    return hook
+
+
+def import_function(named: str) -> Callable[..., Any]:
+    """Imports ``package.module:function`` or ``file.py:function``.
+
+    Args:
+        named: The function.
+
+    Returns:
+        The function.
+
+    Raises:
+        InvalidError: There is no such module or function, or importing it failed.
+
+    Example:
+        >>> import_function("os.path:join")("a", "b")
+        'a/b'
+    """
+    module_name, _, name = named.rpartition(":")
+    try:
+        if module_name.endswith(".py"):
+            specification = importlib.util.spec_from_file_location(Path(module_name).stem, module_name)
+            assert specification is not None  # noqa: S101 - a name that ends with .py always has a loader
+            assert specification.loader is not None  # noqa: S101
+            module = importlib.util.module_from_spec(specification)
+            specification.loader.exec_module(module)
+        else:
+            module = importlib.import_module(module_name)
+    except Exception as error:
+        raise InvalidError(
+            f"the hook `{named}` cannot be imported: {type(error).__name__}: {error}",
+            f"Python looks for `{module_name}` in the working folder's `sys.path` ({len(sys.path)} entries); install "
+            f"the package, or name a file: `hooks.py:{name}`",
+        ) from error
+    function = getattr(module, name, None)
+    if not callable(function):
+        raise InvalidError(f"`{module_name}` has no function `{name}`")
+    found: Callable[..., Any] = function
+    return found
+
+
+@contextlib.contextmanager
+def open_source(source: str | bytes, name: str = "") -> Iterator[xr.Dataset]:
+    """Opens a NetCDF file with xarray, by whichever reader is installed.
+
+    Args:
+        source: A path, or the content of a file.
+        name: What to call it in errors.
+
+    Yields:
+        The decoded data set; its file is closed afterwards.
+
+    Raises:
+        InvalidError: No reader for this kind of file is installed, or the file is broken.
+    """
+    start = _first_bytes(source)
+    kind = "NetCDF-4" if start.startswith(b"\x89HDF") else "classic NetCDF" if start.startswith(b"CDF") else None
+    if kind is None:
+        raise InvalidError(f"`{name}` is no NetCDF file: it begins with `{start[:4]!r}`")
+    readers = ["netcdf4", "h5netcdf"] if kind == "NetCDF-4" else ["netcdf4", "scipy"]
+    installed = [reader for reader in readers if importlib.util.find_spec({"netcdf4": "netCDF4"}.get(reader, reader))]
+    if not installed:
+        raise InvalidError(
+            f"no reader for {kind} is installed, which the hook needs for `{name}`",
+            "install one: `pip install netCDF4`",
+        )
+    try:
+        opened = _open(source, installed[0])
+    except (OSError, ValueError, RuntimeError) as error:
+        raise InvalidError(f"`{name}` cannot be opened as {kind}: {error}") from error
+    with opened:
+        yield opened
+
+
+def _open(source: str | bytes, reader: str) -> xr.Dataset:
+    import xarray as xr
+
+    if isinstance(source, str):
+        return _lazily(source, reader)
+    if reader == "netcdf4":
+        import netCDF4
+
+        # xarray's engine of that name reads paths only; the library itself reads memory.
+        file = netCDF4.Dataset("in-memory.nc", mode="r", memory=source)
+        return _lazily(xr.backends.NetCDF4DataStore(file), None)  # type: ignore[no-untyped-call]
+    return _lazily(io.BytesIO(source), reader)
+
+
+def _lazily(source: Any, reader: Any) -> xr.Dataset:  # noqa: ANN401 - what xarray's engines take
+    import xarray as xr
+
+    opened: xr.Dataset = xr.open_dataset(source, engine=reader, cache=False)
+    return opened
+
+
+def _first_bytes(source: str | bytes) -> bytes:
+    if isinstance(source, bytes):
+        return source[:8]
+    with Path(source).open("rb") as file:
+        return file.read(8)
+
+
+def encode(dataset: xr.Dataset) -> EncodedDataset:
+    """A data set as a NetCDF file would hold it.
+
+    Args:
+        dataset: Decoded or not; each variable is encoded by its own ``encoding``.
+
+    Returns:
+        C-contiguous arrays in native byte order; arrays that already are such are not copied. Text becomes fixed-width
+        UTF-8 bytes, times become numbers with ``units`` and ``calendar``, booleans become ``int8``.
+
+    Raises:
+        InvalidError: A variable has a type that NetCDF has not, or values that its encoding cannot hold.
+
+    Example:
+        >>> encoded = encode(xr.Dataset({"sst": ("time", np.array([280.0]))}))
+        >>> encoded["variables"][0]["data"].dtype
+        dtype('float64')
+    """
+    from xarray import conventions
+
+    try:
+        variables, attributes = conventions.encode_dataset_coordinates(dataset)
+    except (ValueError, TypeError) as error:
+        raise InvalidError(f"the coordinates of the data set cannot be encoded: {error}") from error
+    encoded: list[EncodedVariable] = []
+    for name, variable in variables.items():
+        try:
+            stored = conventions.encode_cf_variable(variable, name=name)
+        except (ValueError, TypeError, OverflowError) as error:
+            raise InvalidError(f"variable `{name}` cannot be encoded: {error}", _encoding_hint(error)) from error
+        encoded.append(
+            {
+                "name": str(name),
+                "dimensions": [str(dimension) for dimension in stored.dims],
+                "data": _raw(np.asarray(stored.values), str(name)),
+                "attributes": _plain(stored.attrs),
+            }
+        )
+    return {
+        "dimensions": {str(dimension): int(size) for dimension, size in dataset.sizes.items()},
+        "attributes": _plain(attributes),
+        "variables": encoded,
+    }
+
+
+def _encoding_hint(error: Exception) -> str | None:
+    if "NaN" in str(error) or "_FillValue" in str(error):
+        return "give the variable a `_FillValue` in its encoding, so that missing values have a packed form"
+    return None
+
+
+def _raw(values: np.ndarray[Any, Any], name: str) -> np.ndarray[Any, Any]:
+    if values.dtype.kind in "OUT":
+        # `S` holds the bytes as files do, NUL-padded to the longest.
+        texts = [_text(value, name).encode() for value in values.ravel()]
+        width = max((len(text) for text in texts), default=1) or 1
+        values = np.array(texts, dtype=f"S{width}").reshape(values.shape)
+    if values.dtype.kind == "b":
+        values = values.view(np.int8)
+    if values.dtype.kind not in "iufS":
+        raise InvalidError(
+            f"variable `{name}` has the type `{values.dtype}`, expected numbers, text or times",
+            "drop it in the hook, or convert it",
+        )
+    # `require` and not `ascontiguousarray`: the latter makes a vector of a scalar.
+    return np.require(values, dtype=values.dtype.newbyteorder("="), requirements="C")
+
+
+def _text(value: object, name: str) -> str:
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    if value is None or (isinstance(value, float) and value != value):
+        return ""
+    if not isinstance(value, str):
+        raise InvalidError(f"variable `{name}` holds `{type(value).__name__}` objects, expected text")
+    return value
+
+
+def _plain(attributes: Mapping[Any, Any]) -> dict[str, Any]:
+    """Attributes as plain Python: text, numbers, and lists of them."""
+    plain: dict[str, Any] = {}
+    for name, value in attributes.items():
+        if isinstance(value, np.ndarray | np.generic):
+            value = value.tolist()
+        plain[str(name)] = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+    return plain
+
+
+def open_store(url: str, storage_options: Mapping[str, str], **arguments: Any) -> xr.Dataset:  # noqa: ANN401
+    """Opens a Zarr store with xarray.
+
+    Args:
+        url: Path or URL of the store.
+        storage_options: Options of the object store.
+        **arguments: For `xarray.open_zarr`.
+
+    Returns:
+        A plain data set, lazily loaded; with dask where it is installed.
+
+    Raises:
+        InvalidError: The store is in memory, or the package for its object storage is not installed.
+    """
+    import xarray as xr
+
+    arguments.setdefault("chunks", {} if importlib.util.find_spec("dask") else None)
+    scheme, separator, _ = url.partition("://")
+    if not separator or scheme == "file":
+        path = url.removeprefix("file://")
+        if not Path(path).exists():
+            raise NotFoundError(f"there is no store at `{path}` yet", "make it with `sync()` or `plan().apply()`")
+        local: xr.Dataset = xr.open_zarr(path, **arguments)
+        return local
+    if scheme == "memory":
+        raise InvalidError(f"`{url}` lives inside the core; xarray cannot read it", "use a path, for instance in /tmp")
+    try:
+        import obstore.store  # type: ignore[import-not-found, unused-ignore]
+        import zarr.storage
+    except ImportError as error:
+        raise InvalidError(
+            f"opening `{url}` with xarray needs the package `obstore`: {error}", "`pip install obstore`"
+        ) from error
+    # obstore is built on the same library as the core, so it takes the same options.
+    store = obstore.store.from_url(url, config=dict(storage_options))
+    remote: xr.Dataset = xr.open_zarr(zarr.storage.ObjectStore(store, read_only=True), **arguments)
+    return remote

@@ -1,0 +1,302 @@
+"""What is said about a plan, a report or a collection, as plain text: one wording for terminal and notebook."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from regraft.progress import bytes_text, usage_text
+from regraft.results import Gaps, Plan, Report, Status, Table, Verification
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from regraft.collections import Collection
+
+__all__ = ["STATES", "Facts", "Grid", "facts"]
+
+STATES = ("new", "replaced", "restored", "blanked", "moved")
+"""States of a touched chunk, in the order of the legend."""
+
+_ORDER = (
+    "append",
+    "insert",
+    "fill_slot",
+    "overwrite",
+    "restore",
+    "blank",
+    "runner_up",
+    "forget",
+    "quarantine",
+    "nothing",
+)
+_ROWS = 20
+
+
+@dataclasses.dataclass
+class Grid:
+    """A table: heading, column names, rows of text; `more` rows are not shown."""
+
+    heading: str
+    columns: Sequence[str]
+    rows: list[list[str]]
+    more: int = 0
+
+
+@dataclasses.dataclass
+class Facts:
+    """What is said about one object.
+
+    Args:
+        kind: Class name.
+        title: One line.
+        lines: Further lines.
+        grids: Tables.
+        arrays: Arrays with their touched chunks, for the chunk map.
+        axis: Dimension of the axis.
+    """
+
+    kind: str
+    title: str
+    lines: list[str] = dataclasses.field(default_factory=list)
+    grids: list[Grid] = dataclasses.field(default_factory=list)
+    arrays: list[Mapping[str, Any]] = dataclasses.field(default_factory=list)
+    axis: str | None = None
+
+
+def facts(subject: object) -> Facts:
+    """Everything that is said about `subject`, a document, a table or a collection."""
+    if isinstance(subject, Plan):
+        return _plan(subject)
+    if isinstance(subject, Report):
+        return _report(subject)
+    if isinstance(subject, Table):
+        return Facts("Table", f"{subject.title} ({_count(len(subject), 'row')})", grids=[_rows("", list(subject))])
+    if isinstance(subject, Status):
+        return _status(subject)
+    if isinstance(subject, Gaps):
+        return _gaps(subject)
+    if isinstance(subject, Verification):
+        return _verification(subject)
+    return _collection(subject)  # type: ignore[arg-type]
+
+
+def _plan(plan: Plan) -> Facts:
+    changed = [change for change in plan.changes if change["action"] != "nothing"]
+    idle = len(plan.changes) - len(changed)
+    store = plan.get("store", "")
+    if plan.empty:
+        title = f"{plan.get('collection', '')}: nothing to do, {store} is up to date"
+    else:
+        made = ", which is made new" if plan.get("creates_store") else ""
+        title = f"{plan.get('collection', '')}: {_count(len(changed), 'change')} for {store}{made}"
+    said = Facts("Plan", title, axis=_axis_name(plan), arrays=list(plan.get("arrays", [])))
+    said.lines = _axis_lines(plan)
+    if plan.get("base") is not None:
+        said.lines.append(f"based on log record {plan['base']}, format {plan.get('format', '?')}")
+    if idle:
+        said.lines.append(f"{_count(idle, 'source')} unchanged")
+    totals = plan.get("totals") or {}
+    if totals:
+        said.lines.append(
+            f"{_count(totals.get('chunks', 0), 'chunk')} to write, {totals.get('chunks_read', 0):,} to read first, "
+            f"{bytes_text(totals.get('bytes_source', 0))} of sources"
+        )
+    said.grids = [_actions(plan.changes), _changes(changed), _arrays(said.arrays)]
+    return said
+
+
+def _report(report: Report) -> Facts:
+    done = [change for change in report.changes if change["action"] != "nothing"]
+    failed = report.failed
+    outcome = {"done": "done", "partial": "finished with failed sources", "nothing": "nothing to do"}
+    commits = report.get("commits", [])
+    title = f"{report.get('collection') or report.get('store', '')}: {outcome.get(report.outcome, report.outcome)}"
+    if commits:
+        title += f", commit {', '.join(str(number) for number in commits)}"
+    said = Facts("Report", title, axis=_axis_name(report), arrays=list(report.get("arrays", [])))
+    said.lines = [f"store {report.get('store', '?')}", *_axis_lines(report)]
+    written = {name: count for name, count in (report.get("written") or {}).items() if count}
+    if written:
+        said.lines.append(", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in written.items()))
+    usage = usage_text(report.get("usage"))
+    if usage:
+        said.lines.append(f"requests: {usage}")
+    seconds = report.get("seconds") or {}
+    if seconds:
+        said.lines.append("seconds: " + ", ".join(f"{name} {value:.2f}" for name, value in seconds.items()))
+    said.grids = [_actions(report.changes), _changes(done), _failures(failed), _arrays(said.arrays)]
+    return said
+
+
+def _status(status: Status) -> Facts:
+    if not status.get("store_exists", True):
+        return Facts("Status", f"{status.get('collection')}: there is no store at {status.get('store')} yet")
+    said = Facts("Status", f"{status.get('collection')}: {status.get('store')}")
+    rows = []
+    for name, value in status.items():
+        if name in ("collection", "store", "store_exists") or value is None:
+            continue
+        rows.append([name.replace("_", " "), _cell(value)])
+    said.grids = [Grid("", ("what", "value"), rows)]
+    return said
+
+
+def _gaps(gaps: Gaps) -> Facts:
+    count = gaps.get("count", 0)
+    said = Facts("Gaps", f"{gaps.get('collection')}: {_count(count, 'gap')} along {gaps.get('axis')}")
+    if gaps.get("step"):
+        said.lines.append(f"step {gaps['step']}")
+    labels = [[str(label), gap] for gap in ("missing", "blank") for label in gaps.get(gap, [])]
+    said.grids = [Grid("", ("label", "gap"), labels[:_ROWS], max(0, len(labels) - _ROWS))]
+    return said
+
+
+def _verification(verification: Verification) -> Facts:
+    failed = verification.get("failed", [])
+    verdict = f"{len(failed)} differ" if failed else "all equal"
+    said = Facts(
+        "Verification",
+        f"{verification.get('collection')}: {_count(verification.get('checked', 0), 'region')} compared, {verdict}",
+    )
+    skipped = verification.get("skipped", [])
+    if skipped:
+        said.lines.append(f"{len(skipped)} skipped")
+    said.grids = [_rows("differences", failed)]
+    return said
+
+
+def _collection(collection: Collection) -> Facts:
+    config = collection.config
+    region, store = config.region, config.store
+    key = region.key if isinstance(region.key, str) else " + ".join(region.key)
+    rows = [
+        ["source", config.source.url],
+        ["include", ", ".join(config.source.include)],
+        ["store", store.url],
+        ["format", f"{store.format}, {store.codec}"],
+        ["chunks", _cell(store.chunks) or "whole"],
+    ]
+    if store.shards:
+        rows.append(["shards", _cell(store.shards)])
+    rows += [
+        ["key", key if region.dimension is None else f"{key} along {region.dimension}"],
+        ["axis", region.axis.policy],
+        ["winner", f"{region.winner}: {', '.join(region.priority)}" if region.priority else region.winner],
+        ["on remove", region.on_remove],
+        ["variables", ", ".join(config.variables.include) or "all"],
+    ]
+    if config.source.preprocess:
+        rows.append(["preprocess", config.source.preprocess])
+    return Facts("Collection", config.name, grids=[Grid("", ("what", "value"), rows)])
+
+
+def _axis_name(document: Plan | Report) -> str | None:
+    axis = document.get("axis") or {}
+    name = axis.get("name")
+    return str(name) if name is not None else None
+
+
+def _axis_lines(document: Plan | Report) -> list[str]:
+    axis = document.get("axis") or {}
+    if not axis:
+        return []
+    before, after = axis.get("length_before", 0), axis.get("length_after", 0)
+    length = f"{before:,} labels" if before == after else f"{before:,} → {after:,} labels"
+    moved = f", {axis['moved']:,} moved" if axis.get("moved") else ""
+    return [f"axis {axis.get('name')} by {_cell(axis.get('key'))}, {axis.get('policy')}: {length}{moved}"]
+
+
+def _actions(changes: Sequence[Mapping[str, Any]]) -> Grid:
+    sources = Counter(change["action"] for change in changes)
+    labels: Counter[str] = Counter()
+    for change in changes:
+        labels[change["action"]] += change.get("label_count") or 0
+    order = [*(action for action in _ORDER if action in sources), *sorted(set(sources) - set(_ORDER))]
+    rows = [[action.replace("_", " "), f"{sources[action]:,}", f"{labels[action]:,}"] for action in order]
+    return Grid("what happens", ("action", "sources", "labels"), rows)
+
+
+def _changes(changes: Sequence[Mapping[str, Any]]) -> Grid:
+    rows = []
+    for change in changes[:_ROWS]:
+        labels = [str(label) for label in change.get("labels", [])]
+        count = change.get("label_count") or len(labels)
+        shown = labels[0] if len(labels) == 1 else f"{labels[0]} … {labels[-1]} ({count:,})" if labels else ""
+        reason = change.get("message") or change.get("reason") or ""
+        if change.get("category"):
+            reason = f"{change['category']}: {reason}"
+        if change.get("outcome") not in (None, "done"):
+            reason = f"{change['outcome']}; {reason}" if reason else str(change["outcome"])
+        rows.append(
+            [str(change["key"]), change["action"].replace("_", " "), shown, _ranges(change.get("indices", [])), reason]
+        )
+    return Grid("sources", ("key", "action", "label", "indices", "why"), rows, max(0, len(changes) - _ROWS))
+
+
+def _failures(failed: Sequence[Mapping[str, Any]]) -> Grid:
+    rows = [
+        [
+            str(item["key"]),
+            str(item.get("category") or item.get("outcome") or ""),
+            str(item.get("message") or item.get("reason") or ""),
+            str(item.get("hint") or ""),
+        ]
+        for item in failed[:_ROWS]
+    ]
+    return Grid("set aside", ("key", "category", "message", "hint"), rows, max(0, len(failed) - _ROWS))
+
+
+def _arrays(arrays: Sequence[Mapping[str, Any]]) -> Grid:
+    rows = []
+    for array in arrays[:_ROWS]:
+        states = Counter(chunk["state"] for chunk in array.get("touched", []))
+        touched = array.get("touched_count", sum(states.values()))
+        total = 1
+        for length in array.get("grid", []):
+            total *= length
+        shard = f", shard {_shape(array['shard_shape'])}" if array.get("shard_shape") else ""
+        rows.append(
+            [
+                str(array["name"]),
+                _shape(array.get("shape", [])),
+                f"{_shape(array.get('chunk_shape', []))}{shard}",
+                f"{touched:,} of {total:,}",
+                ", ".join(f"{states[state]:,} {state}" for state in STATES if states[state]),
+            ]
+        )
+    columns = ("array", "shape", "chunk", "chunks touched", "of which")
+    return Grid("arrays", columns, rows, max(0, len(arrays) - _ROWS))
+
+
+def _rows(heading: str, rows: Sequence[Mapping[str, Any]]) -> Grid:
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    cells = [[_cell(row.get(name)) for name in columns] for row in rows[:_ROWS]]
+    return Grid(heading, columns, cells, max(0, len(rows) - _ROWS))
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_cell(item)}" for name, item in value.items() if item not in (None, 0, {}, []))
+    if isinstance(value, list | tuple):
+        shown = ", ".join(_cell(item) for item in value[:5])
+        return f"{shown}, … ({len(value):,})" if len(value) > 5 else shown
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _ranges(ranges: Sequence[Sequence[int]]) -> str:
+    shown = [str(start) if stop == start + 1 else f"{start}:{stop}" for start, stop in ranges[:4]]
+    return ", ".join(shown) + (", …" if len(ranges) > 4 else "")
+
+
+def _shape(shape: Sequence[int]) -> str:
+    return "\N{MULTIPLICATION SIGN}".join(str(length) for length in shape) or "scalar"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

@@ -1,0 +1,131 @@
+"""`regraft.flows` under Prefect's own test server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.testing.utilities import prefect_test_harness
+from regraft import flows
+from regraft.demo_data import SstGrid, day_name, write_sst_day
+from regraft.errors import InvalidError, UnavailableError
+from regraft.results import Plan, Report
+
+pytestmark = [
+    pytest.mark.timeout(300),  # the first start of Prefect's server makes its database
+    # Prefect's own: its server and its client leave sockets and coroutines to the garbage collector.
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def prefect_server() -> Iterator[None]:
+    with prefect_test_harness(server_startup_timeout=180):
+        yield
+
+
+class MadeCollection:
+    """Stands in for a collection whose store answers with prepared errors."""
+
+    name = "Made Collection"
+
+    def __init__(self, keys: list[str], errors: list[Exception]) -> None:
+        self.keys, self.errors, self.calls = keys, errors, list[list[str]]()
+
+    def plan(self, keys: list[str] | None = None, *, removed: list[str] = (), progress: object = None) -> Plan:
+        changes = [
+            {"key": key, "action": "append", "indices": [[0, 1]]} for key in (self.keys if keys is None else keys)
+        ]
+        changes += [{"key": key, "action": "blank", "indices": []} for key in removed]
+        return Plan({"collection": self.name, "changes": changes}, self)  # type: ignore[arg-type]
+
+    def apply(self, plan: Plan, *, progress: object = None) -> Report:
+        self.calls.append([change["key"] for change in plan.changes])
+        if self.errors:
+            raise self.errors.pop(0)
+        return Report(
+            {"outcome": "done", "changes": plan.changes, "usage": {"put": len(plan.changes)}, "quarantined": []}
+        )
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> Any:
+    def make(keys: list[str], errors: list[Exception]) -> MadeCollection:
+        collection = MadeCollection(keys, errors)
+        monkeypatch.setattr(flows, "open_collection", lambda config: collection)
+        return collection
+
+    return make
+
+
+def task_runs() -> list[Any]:
+    with get_client(sync_client=True) as client:
+        return client.read_task_runs()
+
+
+def test_one_task_for_each_shard(made: Any) -> None:
+    collection = made([f"{number}.nc" for number in range(10)], [])
+    result = flows.sync_collection("made.yaml", shards=4)
+    assert collection.calls == [["0.nc", "1.nc", "2.nc"], ["3.nc", "4.nc", "5.nc"], ["6.nc", "7.nc", "8.nc"], ["9.nc"]]
+    assert result["counts"] == {"append": 10}
+    assert result["usage"] == {"put": 10}
+    assert result["outcome"] == "done"
+
+
+def test_a_retryable_error_is_tried_again(made: Any) -> None:
+    collection = made(["a.nc"], [UnavailableError("`a.nc`: no answer")])
+    assert flows.sync_collection("made.yaml", shards=1)["outcome"] == "done"
+    assert collection.calls == [["a.nc"], ["a.nc"]]
+
+
+def test_another_error_is_not_tried_again(made: Any) -> None:
+    collection = made(["a.nc"], [InvalidError("the configuration is wrong")])
+    with pytest.raises(InvalidError, match="configuration"):
+        flows.sync_collection("made.yaml", shards=1)
+    assert collection.calls == [["a.nc"]]
+
+
+def test_nothing_to_do_is_no_task(made: Any) -> None:
+    collection = made([], [])
+    assert flows.sync_collection("made.yaml")["outcome"] == "nothing"
+    assert collection.calls == []
+
+
+def test_removals_stay_removals() -> None:
+    changes = [{"key": "a", "action": "append"}, {"key": "b", "action": "blank"}, {"key": "c", "action": "restore"}]
+    assert flows._cut(changes, 1) == [{"keys": ["a"], "removed": ["b", "c"]}]
+    assert flows._cut([], 4) == []
+    assert len(flows._cut(changes, 100)) == 3
+
+
+def test_a_week_of_days_through_the_flow(tmp_path: Path) -> None:
+    grid = SstGrid(36, 48)
+    (tmp_path / "files").mkdir()
+    for day in range(5):
+        write_sst_day(tmp_path / "files" / day_name(day), day, grid=grid)
+    (tmp_path / "files" / day_name(5)).write_bytes(b"no NetCDF")
+    config = {
+        "name": "flow-sst",
+        "source": {"url": str(tmp_path / "files")},
+        "store": {"url": str(tmp_path / "sst.zarr"), "chunks": {"time": 1}},
+        "region": {"key": "time"},
+    }
+    state = flows.sync_collection(config, shards=2, return_state=True)
+    assert state.is_completed(), state
+    result = state.result()
+    assert result["shards"] == 2
+    assert result["counts"]["append"] == 5
+    assert [item["key"] for item in result["quarantined"]] == [day_name(5)]
+    with get_client(sync_client=True) as client:
+        artifacts = client.read_artifacts()
+    table = next(artifact for artifact in artifacts if artifact.key == "regraft-flow-sst")
+    assert "flow-sst" in table.description
+    assert {"apply shard 1 of 2", "apply shard 2 of 2"} <= {run.name for run in task_runs()}
+
+    again = flows.sync_collection(config, shards=2)
+    assert again["counts"].get("append", 0) == 0
