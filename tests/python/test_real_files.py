@@ -1,4 +1,4 @@
-"""Real files of IMOS, Argo and GHRSST into stores on a disk and on two S3 servers, compared with xarray's reading of them."""
+"""Real files of IMOS, Argo and GHRSST into stores on a disk and on two S3 servers, equal to what xarray reads."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def fill_value(array: xr.DataArray) -> Any:
 
 
 def assert_equals_files(found: xr.Dataset, files: Sequence[Path | None], dimension: str) -> None:
-    """Every variable along the axis is bit-equal to the files, one behind the other; what a file lacks is fill value."""
+    """Every variable along the axis is bit-equal to the files, one by one; what a file lacks is fill value."""
     opened = [xr.open_dataset(path, **RAW) if path else None for path in files]
     present = [dataset for dataset in opened if dataset is not None]
     compared = 0
