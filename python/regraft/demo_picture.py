@@ -52,8 +52,7 @@ def draw_days(
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     colours = colormaps["inferno"].resampled(256)(np.linspace(0.05, 0.97, 256))
-    palette = ListedColormap(colours)
-    palette.set_bad((0, 0, 0, 0))
+    palette = ListedColormap(colours).with_extremes(bad=(0, 0, 0, 0))
     land = np.where(grid.land, 1.0, np.nan)
     extent = (float(grid.lon[0]), float(grid.lon[-1]), float(grid.lat[-1]), float(grid.lat[0]))
     columns = len(titles)
