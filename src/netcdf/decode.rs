@@ -11,7 +11,7 @@ use hdf5_reader::FilterRegistry;
 use hdf5_reader::filters::apply_pipeline_with_limit;
 use hdf5_reader::messages::filter_pipeline::FilterDescription;
 use libdeflater::Decompressor;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::shuffle::unshuffle;
 use crate::error::{Error, Result};
@@ -71,11 +71,11 @@ impl Pipeline {
             if self.filters[position].client_data.first().is_some_and(|&size| size as usize != element_size) {
                 return None;
             }
-            codecs.push(json!({"id": "shuffle", "elementsize": element_size}));
+            codecs.push(codec("shuffle", "elementsize", element_size as u64));
         }
         if let Some(position) = common.deflate {
             let level = self.filters[position].client_data.first().copied().filter(|level| *level <= 9)?;
-            codecs.push(json!({"id": "zlib", "level": level}));
+            codecs.push(codec("zlib", "level", u64::from(level)));
         } else if common.shuffle.is_some() {
             return None;
         }
@@ -168,6 +168,11 @@ impl Pipeline {
     }
 }
 
+/// A numcodecs configuration.
+fn codec(id: &str, setting: &str, value: u64) -> Value {
+    Value::from_iter([("id", Value::from(id)), (setting, Value::from(value))])
+}
+
 fn wrong_size(expected: usize, found: usize) -> Error {
     Error::corrupt(format!("expected a chunk of `{expected}` bytes, found `{found}`"))
 }
@@ -220,6 +225,7 @@ fn translated(error: &hdf5_reader::error::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use libdeflater::{CompressionLvl, Compressor};
+    use serde_json::json;
 
     use super::*;
     use crate::error::Kind;

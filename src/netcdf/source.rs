@@ -30,7 +30,7 @@ pub(crate) enum Source {
     /// The whole file; every range is a slice of it.
     Memory(Bytes),
     /// An object, read by ranges.
-    Ranges(Ranges),
+    Ranges(Box<Ranges>),
 }
 
 #[derive(Debug)]
@@ -55,7 +55,7 @@ impl Source {
         }
         let tail = size.saturating_sub(TAIL);
         let mut ends = store.get_ranges(key, &[0..HEAD.min(*size), tail..*size], Some(etag)).await?.into_iter();
-        Ok(Self::Ranges(Ranges {
+        Ok(Self::Ranges(Box::new(Ranges {
             store: store.clone(),
             key: key.clone(),
             etag: etag.clone(),
@@ -64,7 +64,7 @@ impl Source {
             tail: ends.next().unwrap_or_default(),
             blocks: Mutex::default(),
             failure: Mutex::default(),
-        }))
+        })))
     }
 
     pub(crate) fn size(&self) -> u64 {

@@ -14,7 +14,6 @@ use hdf5_reader::reference::read_object_references;
 
 use super::attributes::{integers_of, text_of};
 use super::{Found, Member, leaf};
-use crate::error::Result;
 use crate::netcdf::structure::Dimension;
 
 /// A variable stands for this dimension no more than its scale.
@@ -72,7 +71,7 @@ impl Dimensions {
     }
 
     /// Gives every axis of every data set its dimension: child groups first, for the names of phony dimensions.
-    pub(super) fn attach(&mut self, found: &mut Found) -> Result<()> {
+    pub(super) fn attach(&mut self, found: &mut Found) {
         let by_address = self
             .entries
             .iter()
@@ -85,7 +84,6 @@ impl Dimensions {
             by_id.entry(entry.id).or_insert(index);
         }
         self.attach_group(found, &by_address, &by_id);
-        Ok(())
     }
 
     fn attach_group(&mut self, found: &mut Found, by_address: &HashMap<u64, usize>, by_id: &HashMap<i64, usize>) {

@@ -26,10 +26,10 @@ pub(super) struct Element {
 }
 
 /// Maps an HDF5 type as netCDF-C's `get_type_info2` does; enumerations are their base integers.
-pub(super) fn element(datatype: &Datatype) -> Element {
+pub(super) fn element(hdf5: &Datatype) -> Element {
     let plain = |data_type: DataType| Element { data_type, big_endian: false, text: None };
     let unsupported = |what: String| plain(DataType::Unsupported(what));
-    match datatype {
+    match hdf5 {
         Datatype::FixedPoint { size, signed, byte_order } => {
             let data_type = match (size, signed) {
                 (1, true) => DataType::I8,
@@ -40,7 +40,7 @@ pub(super) fn element(datatype: &Datatype) -> Element {
                 (4, false) => DataType::U32,
                 (8, true) => DataType::I64,
                 (8, false) => DataType::U64,
-                _ => DataType::Unsupported(format!("{}-byte integer", size)),
+                _ => DataType::Unsupported(format!("{size}-byte integer")),
             };
             Element { data_type, big_endian: *byte_order == ByteOrder::BigEndian, text: None }
         }
@@ -80,7 +80,7 @@ pub(super) fn element(datatype: &Datatype) -> Element {
 
 /// Where the elements of the data set behind `header` lie; addresses count from `base`.
 pub(super) fn layout(header: &ObjectHeader, offset_size: u8, base: u64) -> Result<(DataType, Layout)> {
-    let mut datatype = None;
+    let mut hdf5 = None;
     let mut dataspace = None;
     let mut place = None;
     let mut fill_value = None;
@@ -89,7 +89,7 @@ pub(super) fn layout(header: &ObjectHeader, offset_size: u8, base: u64) -> Resul
     for message in &header.messages {
         match message {
             HdfMessage::Dataspace(message) => dataspace = Some(message),
-            HdfMessage::Datatype(message) => datatype = Some(message),
+            HdfMessage::Datatype(message) => hdf5 = Some(message),
             HdfMessage::DataLayout(message) => place = Some(&message.layout),
             // Old and new messages may both be there; the one with a value wins.
             HdfMessage::FillValue(message) => fill_value = message.value.as_ref().or(fill_value),
@@ -99,15 +99,15 @@ pub(super) fn layout(header: &ObjectHeader, offset_size: u8, base: u64) -> Resul
         }
     }
     let missing = |what: &str| Error::corrupt(format!("expected a {what} in the object header, found none"));
-    let datatype = datatype.ok_or_else(|| missing("data type"))?;
+    let hdf5 = hdf5.ok_or_else(|| missing("data type"))?;
     let dataspace = dataspace.ok_or_else(|| missing("shape"))?;
     let place = place.ok_or_else(|| missing("data layout"))?;
-    let Element { data_type, big_endian, text } = element(&datatype.datatype);
-    let element_size = match (data_type.size(), &datatype.datatype) {
+    let Element { data_type, big_endian, text } = element(&hdf5.datatype);
+    let element_size = match (data_type.size(), &hdf5.datatype) {
         (Some(size), _) => size,
         (None, Datatype::String { size: StringSize::Fixed(length), .. }) => *length as usize,
         (None, _) if text == Some(Text::Heap) => 8 + usize::from(offset_size),
-        (None, _) => datatype.size as usize,
+        (None, _) => hdf5.size as usize,
     };
     let mut fill = vec![0; element_size];
     let user_fill = fill_value.filter(|bytes| bytes.len() == element_size);

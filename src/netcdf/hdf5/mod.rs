@@ -92,7 +92,7 @@ impl Container {
         let mut dimensions = Dimensions::default();
         let mut visited = HashSet::new();
         let mut found = self.explore(root, String::new(), String::new(), &mut dimensions, &mut visited)?;
-        dimensions.attach(&mut found)?;
+        dimensions.attach(&mut found);
         dimensions.measure(&found);
         self.assemble(found, &dimensions)
     }
