@@ -3,7 +3,8 @@
 One panel for each array: the axis runs from left to right, all other dimensions are flattened from top to bottom. A
 grid with more chunks than the panel has cells is binned; a cell shows the strongest state in its bin, so that one
 blanked chunk in five thousand is seen. Cells of one state are one path: the picture stays small, and has no ids that
-could meet those of another output in the same notebook. Colours are the Okabe-Ito set, which colour-blind readers tell apart.
+could meet those of another output in the same notebook. Colours are the Okabe-Ito set, which colour-blind readers tell
+apart.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ __all__ = ["STYLE", "chunk_map"]
 
 _PANELS = 4
 _COLUMNS = 96
-_ROWS = 24
+_ROWS = 40
 _PANEL_WIDTH = 480
 _PANEL_HEIGHT = 144
 _CELL = 18

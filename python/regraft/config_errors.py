@@ -104,9 +104,9 @@ def _known_keys(path: Sequence[str | int]) -> list[str]:
     return [*(["extends"] if model is CollectionConfig else []), *model.model_fields]
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str | None:
+def did_you_mean(word: str, known: Iterable[str], *, cutoff: float = 0.6) -> str | None:
     """A hint with the closest known word, if one is close."""
-    close = difflib.get_close_matches(word.lower(), list(known), n=1, cutoff=0.6)
+    close = difflib.get_close_matches(word.lower(), list(known), n=1, cutoff=cutoff)
     return f"did you mean `{close[0]}`?" if close else None
 
 

@@ -346,7 +346,7 @@ def _check_url(url: str, place: str, name: str) -> None:
         raise InvalidError(
             f"`{name}`: `{place}.url`: expected a path or one of {listed([f'{known}://' for known in _SCHEMES])}, "
             f"found `{found}://`",
-            did_you_mean(found, _SCHEMES),
+            did_you_mean(found, _SCHEMES, cutoff=0.5),
         )
     if place == "store" and found in ("http", "https"):
         raise InvalidError(f"`{name}`: `store.url` cannot be written over `{found}://`")

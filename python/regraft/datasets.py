@@ -73,9 +73,12 @@ def make_hook(config: CollectionConfig) -> Hook | None:
     base = config.source.url.rstrip("/")
 
     def hook(key: str, path: str | None, content: bytes | None) -> EncodedDataset:
+        import xarray as xr
+
         size = len(content) if content is not None else Path(path).stat().st_size if path is not None else None
         source = Source(key=key, url=f"{base}/{key}", size=size)
-        with open_source(path if path is not None else content or b"", key) as opened:
+        with open_source(path if path is not None else content or b"", key) as raw:
+            opened = xr.decode_cf(raw)
             prepared = function(opened, source)
             if type(prepared).__name__ != "Dataset":
                 raise InvalidError(
@@ -83,7 +86,7 @@ def make_hook(config: CollectionConfig) -> Hook | None:
                     "return the data set that is to be stored",
                 )
             # Inside the `with`: values that nothing touched are read from the file here.
-            return encode(prepared)
+            return encode(prepared, raw_times=_raw_times(raw, opened, prepared))
 
     return hook
 
@@ -136,7 +139,7 @@ def open_source(source: str | bytes, name: str = "") -> Iterator[xr.Dataset]:
         name: What to call it in errors.
 
     Yields:
-        The decoded data set; its file is closed afterwards.
+        The data set as it is stored, for `xarray.decode_cf`; its file is closed afterwards.
 
     Raises:
         InvalidError: No reader for this kind of file is installed, or the file is broken.
@@ -177,7 +180,7 @@ def _open(source: str | bytes, reader: str) -> xr.Dataset:
 def _lazily(source: Any, reader: Any) -> xr.Dataset:  # noqa: ANN401 - what xarray's engines take
     import xarray as xr
 
-    opened: xr.Dataset = xr.open_dataset(source, engine=reader, cache=False)
+    opened: xr.Dataset = xr.open_dataset(source, engine=reader, cache=False, decode_cf=False)
     return opened
 
 
@@ -188,11 +191,28 @@ def _first_bytes(source: str | bytes) -> bytes:
         return file.read(8)
 
 
-def encode(dataset: xr.Dataset) -> EncodedDataset:
+def _raw_times(raw: xr.Dataset, opened: xr.Dataset, prepared: xr.Dataset) -> dict[str, xr.Variable]:
+    """Times that a hook left alone, as the file has them.
+
+    Decoding to nanoseconds and back loses the last bit of a float, and rewrites the text of the units.
+    """
+    untouched = {}
+    for name, variable in prepared.variables.items():
+        before = opened.variables.get(name)
+        if before is None or variable.dtype.kind not in "mMO" or raw.variables[name].dtype.kind not in "iuf":
+            continue
+        same: Any = variable.equals
+        if same(before):
+            untouched[str(name)] = raw.variables[name]
+    return untouched
+
+
+def encode(dataset: xr.Dataset, *, raw_times: Mapping[str, xr.Variable] | None = None) -> EncodedDataset:
     """A data set as a NetCDF file would hold it.
 
     Args:
         dataset: Decoded or not; each variable is encoded by its own ``encoding``.
+        raw_times: Variables to be taken as they are, with their units.
 
     Returns:
         C-contiguous arrays in native byte order; arrays that already are such are not copied. Text becomes fixed-width
@@ -214,10 +234,13 @@ def encode(dataset: xr.Dataset) -> EncodedDataset:
         raise InvalidError(f"the coordinates of the data set cannot be encoded: {error}") from error
     encoded: list[EncodedVariable] = []
     for name, variable in variables.items():
+        _check_range(variable, str(name))
         try:
             stored = conventions.encode_cf_variable(variable, name=name)
         except (ValueError, TypeError, OverflowError) as error:
-            raise InvalidError(f"variable `{name}` cannot be encoded: {error}", _encoding_hint(error)) from error
+            raise InvalidError(f"variable `{name}` cannot be encoded: {error}") from error
+        if raw_times and name in raw_times:
+            stored = raw_times[str(name)]
         encoded.append(
             {
                 "name": str(name),
@@ -233,10 +256,32 @@ def encode(dataset: xr.Dataset) -> EncodedDataset:
     }
 
 
-def _encoding_hint(error: Exception) -> str | None:
-    if "NaN" in str(error) or "_FillValue" in str(error):
-        return "give the variable a `_FillValue` in its encoding, so that missing values have a packed form"
-    return None
+def _check_range(variable: xr.Variable, name: str) -> None:
+    """Refuses what a cast into packed integers would change in silence: NaN without a fill value, and overflow."""
+    packed = np.dtype(variable.encoding.get("dtype") or variable.dtype)
+    if variable.dtype.kind != "f" or packed.kind not in "iu" or not variable.size:
+        return
+    values = np.asarray(variable.values)
+    missing = np.isnan(values)
+    fillable = {"_FillValue", "missing_value"} & {*variable.encoding, *variable.attrs}
+    if missing.any() and not fillable:
+        raise InvalidError(
+            f"variable `{name}` has missing values, and its packing as `{packed}` has no `_FillValue`",
+            "give it one in the hook: `dataset[name].encoding['_FillValue'] = -32768`",
+        )
+    if missing.all():
+        return
+    scale = variable.encoding.get("scale_factor", 1)
+    offset = variable.encoding.get("add_offset", 0)
+    limits = np.iinfo(packed)
+    for extreme in (np.nanmin(values), np.nanmax(values)):
+        stored = (float(extreme) - offset) / scale
+        if not limits.min - 0.5 <= stored <= limits.max + 0.5:
+            raise InvalidError(
+                f"variable `{name}` holds `{extreme}`, which its packing as `{packed}` with scale `{scale}` and offset "
+                f"`{offset}` cannot represent",
+                "change its encoding in the hook, or mask the value",
+            )
 
 
 def _raw(values: np.ndarray[Any, Any], name: str) -> np.ndarray[Any, Any]:
