@@ -218,7 +218,8 @@ def test_an_axis_word_in_the_parent_becomes_its_policy() -> None:
 
 
 def test_yaml_dates_are_text(tmp_path: Path) -> None:
-    text = "name: a\nsource: {url: a}\nstore: {url: b}\nregion: {key: t, axis: {policy: regular, start: 1992-01-01T15:20:00, step: 1D}}"
+    axis = "{policy: regular, start: 1992-01-01T15:20:00, step: 1D}"
+    text = f"name: a\nsource: {{url: a}}\nstore: {{url: b}}\nregion: {{key: t, axis: {axis}}}\n"
     assert load_config(write(tmp_path / "a.yaml", text)).region.axis.start == "1992-01-01T15:20:00"
 
 

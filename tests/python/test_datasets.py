@@ -130,7 +130,7 @@ def test_nan_without_a_fill_value_is_never_cast_into_integers() -> None:
 def test_what_a_packing_cannot_hold_is_refused() -> None:
     dataset = xr.Dataset({"v": ("x", np.array([1.0, 400.0]))})
     dataset.v.encoding = {"dtype": "int16", "scale_factor": 0.01, "_FillValue": -32768}
-    with pytest.raises(InvalidError, match="`v` holds `400.0`"):
+    with pytest.raises(InvalidError, match=r"`v` holds `400\.0`"):
         encode(dataset)
 
 
@@ -199,7 +199,7 @@ def test_hooks_that_go_wrong_say_so(tmp_path: Path) -> None:
     path = sample(tmp_path / "a.nc")
     wrong = make_hook(config(f"{tmp_path}/hooks.py:wrong", tmp_path))
     assert wrong is not None
-    with pytest.raises(InvalidError, match="returned `DataArray`, expected `xarray.Dataset`"):
+    with pytest.raises(InvalidError, match=r"returned `DataArray`, expected `xarray\.Dataset`"):
         wrong("a.nc", str(path), None)
     fails = make_hook(config(f"{tmp_path}/hooks.py:fails", tmp_path))
     assert fails is not None

@@ -185,7 +185,8 @@ def guess_text(
     sharded = lengths[axis] == 1
     url, pattern = _files(file, folder)
     lines = [
-        f"# Guessed from {Path(file).name}. Check the lines below, then: regraft zarr plan THIS_FILE",
+        f"# Guessed from {Path(file).name}",
+        "# Check the lines below, then: regraft zarr plan THIS_FILE",
         "# Every key: regraft schema collection",
         "kind: zarr-collection",
         f"name: {_scalar(name or _name(store))}",
