@@ -84,7 +84,8 @@ def facts(subject: object) -> Facts:
 
 def _plan(plan: Plan) -> Facts:
     changed = [change for change in plan.changes if change["action"] != "nothing"]
-    idle = len(plan.changes) - len(changed)
+    totals = plan.get("totals") or {}
+    idle = totals.get("unchanged", len(plan.changes) - len(changed))
     store = plan.get("store", "")
     if plan.empty:
         title = f"{plan.get('collection', '')}: nothing to do, {store} is up to date"
@@ -97,11 +98,9 @@ def _plan(plan: Plan) -> Facts:
         said.lines.append(f"based on log record {plan['base']}, format {plan.get('format', '?')}")
     if idle:
         said.lines.append(f"{_count(idle, 'source')} unchanged")
-    totals = plan.get("totals") or {}
-    if totals:
+    if totals and not plan.empty:
         said.lines.append(
-            f"{_count(totals.get('chunks', 0), 'chunk')} to write, {totals.get('chunks_read', 0):,} to read first, "
-            f"{bytes_text(totals.get('bytes_source', 0))} of sources"
+            f"{_count(totals.get('chunks', 0), 'chunk')} to write, from {bytes_text(totals.get('bytes_source', 0))} of sources"
         )
     said.grids = [_actions(plan.changes), _changes(changed), _arrays(said.arrays)]
     return said

@@ -139,7 +139,7 @@ GRID: dict[str, Any] = {
             "attributes": {"scale_factor": 0.01, "add_offset": 273.15},
         },
         {"name": "mask", "dtype": "int8", "dimensions": ["lat", "lon"], "shape": [4500, 6000], "attributes": {}},
-        {"name": "odd one", "dtype": "unsupported compound", "dimensions": ["time"], "shape": [1], "attributes": {}},
+        {"name": "odd one", "dtype": "compound", "dimensions": ["time"], "shape": [1], "attributes": {}},
     ],
 }
 

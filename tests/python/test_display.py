@@ -76,7 +76,7 @@ PLAN: dict[str, Any] = {
         },
     ],
     "arrays": [ARRAY],
-    "totals": {"sources": 3, "regions": 2, "chunks": 31, "chunks_read": 1, "bytes_source": 12_345_678},
+    "totals": {"sources": 3, "regions": 2, "chunks": 31, "bytes_source": 12_345_678, "unchanged": 1},
 }
 
 REPORT: dict[str, Any] = {
@@ -151,7 +151,12 @@ def test_html_is_well_formed_and_fetches_nothing(name: str) -> None:
 
 def test_a_plan_says_what_will_happen() -> None:
     text = repr(plan())
-    for fact in ("3 changes for /data/sst.zarr", "5 → 6 labels, 2 moved", "1 source unchanged", "12.3 MB of sources"):
+    for fact in (
+        "3 changes for /data/sst.zarr",
+        "5 → 6 labels, 2 moved",
+        "1 source unchanged",
+        "from 12.3 MB of sources",
+    ):
         assert fact in text
     assert HOSTILE in text
     assert "a … b (9)" in text

@@ -33,6 +33,7 @@ _LONGEST_SIDE = 1000
 _SMALL_STEP = 64_000
 _SMALL_CHUNK = 1_000_000
 _STEPS_PER_SHARD = 30
+_NUMBER = re.compile(r"(?:u?int|float)(8|16|32|64)")
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 _YAML_WORDS = {"true", "false", "yes", "no", "on", "off", "null", "y", "n"}
 
@@ -54,20 +55,17 @@ class _Variable:
 
     @property
     def item_size(self) -> int:
-        found = re.search(r"(\d+)$", self.dtype)
-        if found is None:
-            return 1
-        number = int(found[1])
-        # `float32` and `i2` both occur as names of types.
-        return number // 8 if number >= 8 and re.match(r"u?int|float", self.dtype) else number
+        """Bytes of one element."""
+        found = _NUMBER.fullmatch(self.dtype)
+        return int(found[1]) // 8 if found else 1
 
     @property
     def text(self) -> bool:
-        return self.dtype.lower().startswith(("char", "str", "s", "|s", "u1 ")) and not self.dtype.startswith("short")
+        return self.dtype in ("char", "string")
 
     @property
     def supported(self) -> bool:
-        return not self.dtype.lower().startswith("unsupported")
+        return self.text or _NUMBER.fullmatch(self.dtype) is not None
 
 
 def parse_chunks(text: str | None) -> dict[str, int]:
@@ -246,7 +244,10 @@ def _sizes(dimensions: Any) -> dict[str, int]:  # noqa: ANN401 - JSON
 
 
 def _largest(variables: Sequence[_Variable], sizes: Mapping[str, int], axis: str) -> _Variable | None:
-    data = [variable for variable in variables if axis in variable.dimensions and variable.supported]
+    # Text comes last: its innermost dimension is the length of a string, and is no dimension of the store.
+    data = [
+        variable for variable in variables if axis in variable.dimensions and variable.supported and not variable.text
+    ]
     if not data:
         return None
     return max(data, key=lambda item: item.item_size * math.prod(sizes.get(name, 1) for name in item.dimensions))
