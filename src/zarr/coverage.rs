@@ -101,7 +101,7 @@ fn cover_boxes(whole: &Region, boxes: &[Region]) -> Coverage {
 }
 
 /// Adds to `rest` disjoint boxes that together are `space` without `part`, which lies inside it.
-fn subtract(space: &Region, part: &Region, rest: &mut Vec<Region>) {
+pub(crate) fn subtract(space: &Region, part: &Region, rest: &mut Vec<Region>) {
     let mut core = space.clone();
     for dimension in 0..space.dimensionality() {
         let (start, end) = (core.start[dimension], core.end(dimension));

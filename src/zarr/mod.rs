@@ -23,9 +23,11 @@ mod publish;
 pub mod read;
 pub mod region;
 mod scatter;
+mod shard;
 pub mod shift;
 mod type_name;
 pub mod values;
+pub mod write;
 
 pub use array::{Array, Format};
 pub use codec::{Codecs, IndexLocation, Sharding};

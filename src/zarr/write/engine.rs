@@ -1,0 +1,386 @@
+//! The run: admits groups of objects as memory allows, loads their inputs, computes and puts them.
+//!
+//! Everything here is one future that polls many; computation is on the rayon pool, and nothing is spawned, so nothing
+//! outlives the call. On the first error nothing new is admitted and what is in flight is finished, since a put that is
+//! given up half-way may still land, after the caller's lock is gone.
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures::future::{BoxFuture, Shared, try_join_all};
+use futures::stream::{FuturesUnordered, StreamExt};
+use futures::FutureExt;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+
+use super::buffers::Buffers;
+use super::chunk_writer::{ChunkWriter, Guard};
+use super::inputs::{Input, Share, StoredInput, TileInput};
+use super::job::{Counts, ObjectJob};
+use super::schedule::{Group, UNIT, units};
+use super::work::{ObjectWork, Source, Work};
+use super::{ArrayWrite, WriteOptions, WriteSummary};
+use crate::error::{Context, Error, Result};
+use crate::progress::{Progress, Run};
+use crate::zarr::plan::Action;
+
+/// Objects that are admitted at once: enough to hide the latency of object storage, few enough that local writes find
+/// their buffers still in the cache.
+const MOST_ADMITTED: usize = 48;
+
+/// An input on its way, to be awaited by all who need it.
+type Arriving<'a> = Shared<BoxFuture<'a, Result<Input>>>;
+/// The fetched tiles of one call, each to be taken once.
+type Fetching<'a> = Shared<BoxFuture<'a, Result<Arc<Vec<Mutex<Option<Bytes>>>>>>>;
+/// Says that an old object has been read or moved, and what guards its overwriting.
+type Released = watch::Receiver<Option<Guard>>;
+
+/// Runs one job on the rayon pool.
+async fn compute<T: Send + 'static>(job: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    let (sender, receiver) = oneshot::channel();
+    rayon::spawn(move || {
+        // A panic in a rayon job would abort the process; a codec that panics is a failed write.
+        let result = catch_unwind(AssertUnwindSafe(job))
+            .unwrap_or_else(|_| Err(Error::internal("a chunk could not be computed: its codec or source panicked")));
+        drop(sender.send(result));
+    });
+    receiver.await.unwrap_or_else(|_| Err(Error::internal("a computation was dropped")))
+}
+
+/// Applies `writes`.
+pub(super) async fn run(
+    place: &dyn ChunkWriter,
+    writes: &[ArrayWrite],
+    options: &WriteOptions,
+    run: &Run,
+) -> Result<WriteSummary> {
+    run.check()?;
+    // Buffers that wait for their next use are memory too.
+    let recycled = (options.memory / 8).min(256 << 20);
+    let memory = ((options.memory - recycled) / UNIT).min(u64::from(u32::MAX));
+    let work = Work::new(writes, options, memory)?;
+    if let Some(stage) = &options.stage {
+        for (array, keys) in work.overwritten_sources() {
+            stage.stage(array, &keys).await?;
+        }
+    }
+    let mut engine = Engine {
+        place,
+        memory: Arc::new(Semaphore::new(memory as usize)),
+        buffers: Arc::new(Buffers::new(recycled)),
+        counts: Arc::default(),
+        arriving: (0..work.schedule.loads.len()).map(|_| None).collect(),
+        left: work.schedule.loads.iter().map(|load| load.users).collect(),
+        released: HashMap::new(),
+        work: &work,
+    };
+    let outcome = engine.run(run, memory).await;
+    let mut done = outcome.0;
+    let written = std::mem::take(&mut done.written);
+    let finished = place.finish(&written).await;
+    outcome.1?;
+    finished?;
+    let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+    done.summary.chunks_passed_through = count(&engine.counts.passed_through);
+    done.summary.chunks_encoded = count(&engine.counts.encoded);
+    done.summary.chunks_kept = count(&engine.counts.kept);
+    done.summary.tiles_decoded = count(&engine.counts.tiles_decoded);
+    Ok(done.summary)
+}
+
+/// What has been done so far.
+#[derive(Default)]
+struct Done {
+    summary: WriteSummary,
+    written: Vec<String>,
+    objects: u64,
+}
+
+/// What became of one object.
+enum Outcome {
+    Written(String),
+    Dropped,
+    Copied,
+}
+
+struct Engine<'a> {
+    place: &'a dyn ChunkWriter,
+    work: &'a Work,
+    memory: Arc<Semaphore>,
+    buffers: Arc<Buffers>,
+    counts: Arc<Counts>,
+    /// Inputs of admitted groups, until their last user is admitted.
+    arriving: Vec<Option<Arriving<'a>>>,
+    /// For each load the users that are not admitted yet.
+    left: Vec<usize>,
+    /// For old objects that others read and this commit overwrites.
+    released: HashMap<(usize, Vec<u64>), Vec<Released>>,
+}
+
+impl<'a> Engine<'a> {
+    async fn run(&mut self, run: &Run, memory: u64) -> (Done, Result<()>) {
+        let mut done = Done::default();
+        let mut result = Ok(());
+        let mut running: FuturesUnordered<BoxFuture<'a, Result<(usize, Outcome)>>> = FuturesUnordered::new();
+        let mut groups = self.work.schedule.groups.iter().peekable();
+        let mut told = Instant::now();
+        loop {
+            if result.is_ok() {
+                result = run.check();
+            }
+            let next = groups.peek().filter(|group| {
+                result.is_ok() && (running.is_empty() || running.len() + group.objects.len() <= MOST_ADMITTED)
+            });
+            let needed = next.map_or(0, |group| group.memory as u32);
+            tokio::select! {
+                biased;
+                permit = Arc::clone(&self.memory).acquire_many_owned(needed), if next.is_some() => {
+                    if let (Ok(permit), Some(group)) = (permit, groups.next()) {
+                        let reserved = (memory - self.memory.available_permits() as u64) * UNIT;
+                        done.summary.peak_memory = done.summary.peak_memory.max(reserved);
+                        self.admit(group, permit, &running);
+                    }
+                }
+                Some(finished) = running.next(), if !running.is_empty() => {
+                    match finished {
+                        Ok((array, outcome)) => self.count(&mut done, outcome, (array, run, &mut told)),
+                        Err(error) if result.is_ok() => result = Err(error),
+                        Err(_) => {}
+                    }
+                    if result.is_err() {
+                        // Nobody will be admitted who would drive these on, and somebody may wait for them to end.
+                        self.arriving.fill(None);
+                    }
+                }
+                else => break,
+            }
+        }
+        (done, result)
+    }
+
+    /// Counts one object and tells it, ten times a second at most and at the end.
+    fn count(&self, done: &mut Done, outcome: Outcome, (array, run, told): (usize, &Run, &mut Instant)) {
+        done.objects += 1;
+        match outcome {
+            Outcome::Written(key) => {
+                done.summary.chunks_written += 1;
+                done.written.push(key);
+            }
+            Outcome::Dropped => done.summary.chunks_dropped += 1,
+            Outcome::Copied => done.summary.chunks_copied += 1,
+        }
+        let total = self.work.objects.len() as u64;
+        if done.objects == total || told.elapsed() >= Duration::from_millis(100) {
+            *told = Instant::now();
+            run.tell(&Progress {
+                stage: "write".to_owned(),
+                done: done.objects,
+                total,
+                item: self.work.arrays[array].array.path.clone(),
+                usage: self.place.usage(),
+            });
+        }
+    }
+
+    /// Starts the loads and the objects of a group.
+    fn admit(
+        &mut self,
+        group: &'a Group,
+        mut permit: OwnedSemaphorePermit,
+        running: &FuturesUnordered<BoxFuture<'a, Result<(usize, Outcome)>>>,
+    ) {
+        let mut share = |units: u64| Share::new(permit.split(units as usize));
+        let mut fetches: HashMap<usize, Vec<usize>> = HashMap::new();
+        for &load in &group.loads {
+            if let Source::Tile { source, tile } = self.work.input(load) {
+                fetches.entry(*source).or_default().push(*tile);
+            }
+        }
+        let fetching: HashMap<usize, (Fetching<'a>, HashMap<usize, usize>)> = fetches
+            .into_iter()
+            .map(|(source, tiles)| {
+                let values = Arc::clone(&self.work.sources[source]);
+                let positions = tiles.iter().enumerate().map(|(position, tile)| (*tile, position)).collect();
+                let fetch = async move {
+                    let fetched = values.fetch(&tiles).await?;
+                    if fetched.len() != tiles.len() {
+                        let (asked, found) = (tiles.len(), fetched.len());
+                        return Err(Error::internal(format!("asked a source for `{asked}` tiles, found `{found}`")));
+                    }
+                    Ok(Arc::new(fetched.into_iter().map(|bytes| Mutex::new(Some(bytes))).collect()))
+                };
+                (source, (fetch.boxed().shared(), positions))
+            })
+            .collect();
+        for &load in &group.loads {
+            let cost = self.work.load_cost(load);
+            let share = share(cost.fetched + cost.held);
+            let arriving = match self.work.input(load) {
+                Source::Tile { source, tile } => {
+                    let (fetching, positions) = &fetching[source];
+                    self.load_tile((*source, *tile), (fetching.clone(), positions[tile]), load, share)
+                }
+                Source::Object { array, index } => self.load_object(*array, index, share),
+            };
+            self.arriving[load] = Some(arriving.shared());
+        }
+        for position in group.objects.clone() {
+            let object = &self.work.objects[position];
+            let share = share(object.own);
+            running.push(self.write_object(position, object, share));
+        }
+    }
+
+    /// Loads one tile; one that several objects need is decoded here, for all of them.
+    fn load_tile(
+        &self,
+        (source, tile): (usize, usize),
+        (fetching, position): (Fetching<'a>, usize),
+        load: usize,
+        share: Share,
+    ) -> BoxFuture<'a, Result<Input>> {
+        let values = Arc::clone(&self.work.sources[source]);
+        let (buffers, counts) = (Arc::clone(&self.buffers), Arc::clone(&self.counts));
+        let is_shared = self.work.schedule.loads[load].users > 1;
+        let held = self.work.load_cost(load).held;
+        async move {
+            let fetched = fetching.await?;
+            let encoded = fetched[position].lock().unwrap_or_else(PoisonError::into_inner).take();
+            drop(fetched);
+            let encoded = encoded.ok_or_else(|| Error::internal("a fetched tile was taken twice"))?;
+            let input = Arc::new(TileInput::new((source, tile), values, encoded, share, buffers));
+            if is_shared {
+                let decoded = Arc::clone(&input);
+                counts.tiles_decoded.fetch_add(1, Ordering::Relaxed);
+                compute(move || decoded.decode(held)).await?;
+            }
+            Ok(Input::Tile(input))
+        }
+        .boxed()
+    }
+
+    /// Gets one old object.
+    fn load_object(&mut self, array: usize, index: &[u64], share: Share) -> BoxFuture<'a, Result<Input>> {
+        let place = self.place;
+        let key = self.work.arrays[array].array.chunk_key(index);
+        let index = index.to_vec();
+        let release = self.release_on_overwrite(array, &index);
+        async move {
+            let content = place.get(&key).await?;
+            let input = StoredInput::new(index, content, share);
+            if let Some(release) = release {
+                release.send_replace(Some(input.guard()));
+            }
+            Ok(Input::Stored(Arc::new(input)))
+        }
+        .boxed()
+    }
+
+    /// Where the old object at `index` is overwritten by an object that may not know of this reading: what tells it.
+    fn release_on_overwrite(&mut self, array: usize, index: &[u64]) -> Option<watch::Sender<Option<Guard>>> {
+        if !self.work.shifted[array] {
+            return None;
+        }
+        let (sender, receiver) = watch::channel(None);
+        self.released.entry((array, index.to_vec())).or_default().push(receiver);
+        Some(sender)
+    }
+
+    /// Waits for the inputs of one object, computes it and puts it.
+    fn write_object(
+        &mut self,
+        position: usize,
+        object: &'a ObjectWork,
+        share: Share,
+    ) -> BoxFuture<'a, Result<(usize, Outcome)>> {
+        let place = self.place;
+        let array = object.array;
+        let work = &self.work.arrays[array];
+        let key = work.array.chunk_key(&object.plan.index);
+        // Those who still need what this object overwrites were admitted before it: the plan goes from the end to the
+        // beginning.
+        let released = self.released.remove(&(array, object.plan.index.clone())).unwrap_or_default();
+        match &object.plan.action {
+            Action::Copy { from } => {
+                let from_key = work.array.chunk_key(from);
+                let release = self.release_on_overwrite(array, from);
+                async move {
+                    wait_until_free(released, Guard::Unread).await?;
+                    let outcome = if place.copy(&from_key, &key).await? {
+                        Outcome::Copied
+                    } else {
+                        place.delete(&key).await?;
+                        Outcome::Dropped
+                    };
+                    if let Some(release) = release {
+                        release.send_replace(Some(Guard::Unread));
+                    }
+                    drop(share);
+                    Ok((array, outcome))
+                }
+                .boxed()
+            }
+            Action::Write { chunks, keeps } => {
+                let parts = (object.plan.index.clone(), chunks.clone(), *keeps);
+                let inputs: Vec<Arriving<'a>> = self.work.schedule.object_loads[position]
+                    .iter()
+                    .filter_map(|&load| {
+                        self.left[load] -= 1;
+                        if self.left[load] == 0 { self.arriving[load].take() } else { self.arriving[load].clone() }
+                    })
+                    .collect();
+                let work = Arc::clone(work);
+                let (buffers, counts) = (Arc::clone(&self.buffers), Arc::clone(&self.counts));
+                let mut share = share;
+                async move {
+                    let inputs = try_join_all(inputs).await?;
+                    let own = inputs.iter().find_map(|input| match input {
+                        Input::Stored(stored) if stored.index == parts.0 => Some(stored.guard()),
+                        _ => None,
+                    });
+                    let job = ObjectJob::new(work, parts, inputs, buffers, counts);
+                    let encoded = compute(move || job.run()).await?;
+                    share.shrink(encoded.as_ref().map_or(0, |bytes| units(bytes.len() as u64)));
+                    let guard = wait_until_free(released, own.unwrap_or(Guard::Unread)).await?;
+                    put(place, key, encoded, &guard).await.map(|outcome| (array, outcome))
+                }
+                .boxed()
+            }
+        }
+    }
+}
+
+/// Waits until nobody needs what is going to be overwritten, and returns what guards the overwriting.
+async fn wait_until_free(released: Vec<Released>, mut guard: Guard) -> Result<Guard> {
+    for mut released in released {
+        match released.wait_for(Option::is_some).await {
+            Ok(read) => {
+                if let (Guard::Unread, Some(read)) = (&guard, read.as_ref()) {
+                    guard = read.clone();
+                }
+            }
+            // The reader failed, and its error is the one that counts.
+            Err(_) => return Err(Error::internal("an object was to be overwritten before it was moved")),
+        }
+    }
+    Ok(guard)
+}
+
+/// Puts or deletes one object.
+async fn put(place: &dyn ChunkWriter, key: String, encoded: Option<Bytes>, guard: &Guard) -> Result<Outcome> {
+    let Some(bytes) = encoded else {
+        if *guard != Guard::Absent {
+            place.delete(&key).await?;
+        }
+        return Ok(Outcome::Dropped);
+    };
+    if place.put(&key, bytes, guard).await.context(|| format!("while writing `{}`", place.address(&key)))? {
+        return Ok(Outcome::Written(key));
+    }
+    let what = if *guard == Guard::Absent { "was created" } else { "was changed" };
+    Err(Error::conflict(format!("`{}` {what} by somebody else while it was being rewritten", place.address(&key)))
+        .hint("run the same command again: it plans from what is there now"))
+}
