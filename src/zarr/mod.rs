@@ -19,6 +19,7 @@ mod metadata;
 mod metadata_v2;
 mod metadata_v3;
 pub mod plan;
+mod plan_objects;
 mod publish;
 pub mod read;
 pub mod region;

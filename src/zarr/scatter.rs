@@ -160,14 +160,15 @@ fn fill_slice(target: &mut [u8], element: &[u8]) {
         }
         return;
     }
-    match *element {
-        [a, b] => fill_each(target, [a, b]),
-        [a, b, c, d] => fill_each(target, [a, b, c, d]),
-        [a, b, c, d, e, f, g, h] => fill_each(target, [a, b, c, d, e, f, g, h]),
-        _ => {
-            for slot in target.chunks_exact_mut(element.len()) {
-                slot.copy_from_slice(element);
-            }
+    if let Ok(element) = <[u8; 2]>::try_from(element) {
+        fill_each(target, element);
+    } else if let Ok(element) = <[u8; 4]>::try_from(element) {
+        fill_each(target, element);
+    } else if let Ok(element) = <[u8; 8]>::try_from(element) {
+        fill_each(target, element);
+    } else {
+        for slot in target.chunks_exact_mut(element.len()) {
+            slot.copy_from_slice(element);
         }
     }
 }

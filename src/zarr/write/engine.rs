@@ -11,9 +11,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures::FutureExt;
 use futures::future::{BoxFuture, Shared, try_join_all};
 use futures::stream::{FuturesUnordered, StreamExt};
-use futures::FutureExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 use super::buffers::Buffers;
@@ -193,13 +193,13 @@ impl<'a> Engine<'a> {
         running: &FuturesUnordered<BoxFuture<'a, Result<(usize, Outcome)>>>,
     ) {
         let mut share = |units: u64| Share::new(permit.split(units as usize));
-        let mut fetches: HashMap<usize, Vec<usize>> = HashMap::new();
+        let mut asked: HashMap<usize, Vec<usize>> = HashMap::new();
         for &load in &group.loads {
             if let Source::Tile { source, tile } = self.work.input(load) {
-                fetches.entry(*source).or_default().push(*tile);
+                asked.entry(*source).or_default().push(*tile);
             }
         }
-        let fetching: HashMap<usize, (Fetching<'a>, HashMap<usize, usize>)> = fetches
+        let fetching: HashMap<usize, (Fetching<'a>, HashMap<usize, usize>)> = asked
             .into_iter()
             .map(|(source, tiles)| {
                 let values = Arc::clone(&self.work.sources[source]);
@@ -207,8 +207,10 @@ impl<'a> Engine<'a> {
                 let fetch = async move {
                     let fetched = values.fetch(&tiles).await?;
                     if fetched.len() != tiles.len() {
-                        let (asked, found) = (tiles.len(), fetched.len());
-                        return Err(Error::internal(format!("asked a source for `{asked}` tiles, found `{found}`")));
+                        let (expected, found) = (tiles.len(), fetched.len());
+                        return Err(Error::internal(format!(
+                            "expected `{expected}` tiles of a source, found `{found}`"
+                        )));
                     }
                     Ok(Arc::new(fetched.into_iter().map(|bytes| Mutex::new(Some(bytes))).collect()))
                 };
