@@ -5,6 +5,7 @@
 //! is decoded at most once in a commit.
 
 pub mod array;
+pub mod axis;
 pub mod codec;
 mod consolidated;
 mod coverage;
