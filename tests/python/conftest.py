@@ -8,6 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# Tests are seeded, and a machine that compiles beside them is no failure.
+settings.register_profile("regraft", deadline=None, derandomize=True)
+settings.load_profile("regraft")
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(Path(__file__).parent))  # for `servers` and `places`: pytest imports tests by path
