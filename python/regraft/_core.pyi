@@ -4,38 +4,15 @@ Everything but arrays crosses as JSON text, so that a plan or a report is the sa
 Every function releases the GIL, notices Ctrl-C within a second, and raises the classes of `regraft.errors`.
 """
 
-from collections.abc import Callable
-from typing import Any, TypedDict, final
+from typing import Self, final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from regraft.encoded import EncodedDataset, Hook, Progress
+
 __version__: str
 """Version of the package, from ``Cargo.toml``."""
-
-class EncodedVariable(TypedDict):
-    """One variable as it is stored: packed, not decoded."""
-
-    name: str
-    dimensions: list[str]
-    """Names, outermost first; as many as ``data`` has axes."""
-    data: NDArray[Any]
-    """C-contiguous, native byte order; numbers, or fixed-width bytes (``S<n>``, UTF-8) for text. Not copied."""
-    attributes: dict[str, Any]
-    """Text, numbers, or lists of numbers; ``_FillValue``, ``scale_factor``, ``add_offset``, ``units``, ``calendar``."""
-
-class EncodedDataset(TypedDict):
-    """A data set as a NetCDF file would hold it."""
-
-    dimensions: dict[str, int]
-    attributes: dict[str, Any]
-    variables: list[EncodedVariable]
-
-Hook = Callable[[str, str | None, bytes | None], EncodedDataset]
-"""``hook(key, local_path, bytes)``: exactly one of path and bytes is given."""
-
-Progress = Callable[[dict[str, Any]], None]
-"""Called some ten times a second at most with ``{"stage", "done", "total", "item", "usage"}``."""
 
 @final
 class CancelToken:
@@ -46,7 +23,7 @@ class CancelToken:
         >>> token.cancel()  # the verb that was given the token raises within a second
     """
 
-    def __init__(self) -> None: ...
+    def __new__(cls) -> Self: ...
     def cancel(self) -> None:
         """Asks the verb to stop; what was committed stays, and the next run goes on from there."""
 
@@ -66,7 +43,7 @@ class Collection:
         >>> plan = json.loads(Collection(config).plan('{"keys": null, "removed": [], "mode": "sync"}'))
     """
 
-    def __init__(self, config: str, hook: Hook | None = None) -> None: ...
+    def __new__(cls, config: str, hook: Hook | None = None) -> Self: ...
     def plan(self, request: str, progress: Progress | None = None, token: CancelToken | None = None) -> str:
         """Compares sources with the ledger, and says what an apply would do; writes nothing.
 

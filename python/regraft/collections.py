@@ -304,7 +304,7 @@ class Collection:
         Raises:
             NotFoundError: There is no store yet.
         """
-        from regraft.datasets import open_store
+        from regraft.reading import open_store
 
         return open_store(self.url, self.config.store.storage_options, **arguments)
 

@@ -18,19 +18,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from regraft.errors import InvalidError, NotFoundError
+from regraft.errors import InvalidError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     import xarray as xr
 
-    from regraft._core import EncodedDataset, EncodedVariable, Hook
     from regraft.config import CollectionConfig
+    from regraft.encoded import EncodedDataset, EncodedVariable, Hook
 
     Preprocess = Callable[[xr.Dataset, "Source"], xr.Dataset]
 
-__all__ = ["Source", "encode", "import_function", "make_hook", "open_source", "open_store"]
+__all__ = ["Source", "encode", "import_function", "make_hook", "open_source"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -319,42 +319,3 @@ def _plain(attributes: Mapping[Any, Any]) -> dict[str, Any]:
             value = value.tolist()
         plain[str(name)] = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
     return plain
-
-
-def open_store(url: str, storage_options: Mapping[str, str], **arguments: Any) -> xr.Dataset:  # noqa: ANN401
-    """Opens a Zarr store with xarray.
-
-    Args:
-        url: Path or URL of the store.
-        storage_options: Options of the object store.
-        **arguments: For `xarray.open_zarr`.
-
-    Returns:
-        A plain data set, lazily loaded; with dask where it is installed.
-
-    Raises:
-        InvalidError: The store is in memory, or the package for its object storage is not installed.
-    """
-    import xarray as xr
-
-    arguments.setdefault("chunks", {} if importlib.util.find_spec("dask") else None)
-    scheme, separator, _ = url.partition("://")
-    if not separator or scheme == "file":
-        path = url.removeprefix("file://")
-        if not Path(path).exists():
-            raise NotFoundError(f"there is no store at `{path}` yet", "make it with `sync()` or `plan().apply()`")
-        local: xr.Dataset = xr.open_zarr(path, **arguments)
-        return local
-    if scheme == "memory":
-        raise InvalidError(f"`{url}` lives inside the core; xarray cannot read it", "use a path, for instance in /tmp")
-    try:
-        import obstore.store  # type: ignore[import-not-found, unused-ignore]
-        import zarr.storage
-    except ImportError as error:
-        raise InvalidError(
-            f"opening `{url}` with xarray needs the package `obstore`: {error}", "`pip install obstore`"
-        ) from error
-    # obstore is built on the same library as the core, so it takes the same options.
-    store = obstore.store.from_url(url, config=dict(storage_options))
-    remote: xr.Dataset = xr.open_zarr(zarr.storage.ObjectStore(store, read_only=True), **arguments)
-    return remote

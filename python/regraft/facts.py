@@ -100,7 +100,8 @@ def _plan(plan: Plan) -> Facts:
         said.lines.append(f"{_count(idle, 'source')} unchanged")
     if totals and not plan.empty:
         said.lines.append(
-            f"{_count(totals.get('chunks', 0), 'chunk')} to write, from {bytes_text(totals.get('bytes_source', 0))} of sources"
+            f"{_count(totals.get('chunks', 0), 'chunk')} to write, "
+            f"from {bytes_text(totals.get('bytes_source', 0))} of sources"
         )
     said.grids = [_actions(plan.changes), _changes(changed), _arrays(said.arrays)]
     return said

@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from places import Place
 from regraft.config_file import load_config
-from regraft.datasets import Source, encode, import_function, make_hook, open_source, open_store
+from regraft.datasets import Source, encode, import_function, make_hook, open_source
 from regraft.errors import InvalidError, NotFoundError
+from regraft.reading import open_store
 
 xr = pytest.importorskip("xarray")
 netcdf = pytest.importorskip("netCDF4")
@@ -226,6 +228,17 @@ def test_files_that_are_no_netcdf_are_named(tmp_path: Path) -> None:
     broken.write_bytes(b"\x89HDF\r\n\x1a\n" + b"\0" * 64)
     with pytest.raises(InvalidError, match=r"`b\.nc` cannot be opened"), open_source(str(broken), "b.nc"):
         pass
+
+
+@pytest.mark.filterwarnings("ignore::zarr.errors.ZarrUserWarning")
+def test_a_store_opens_wherever_it_is(place: Place) -> None:
+    written = place.directory / "written.zarr"
+    xr.Dataset({"a": ("x", np.arange(5))}).to_zarr(written)
+    for path in written.rglob("*"):
+        if path.is_file():
+            place.put(f"store.zarr/{path.relative_to(written).as_posix()}", path)
+    with open_store(place.url("store.zarr"), place.storage_options) as opened:
+        assert opened.a.values.tolist() == [0, 1, 2, 3, 4]
 
 
 def test_a_store_that_is_not_there(tmp_path: Path) -> None:
