@@ -78,13 +78,18 @@ class Collection:
 
     def __init__(self, config: CollectionConfig) -> None:
         from regraft.config import core_json
-        from regraft.datasets import make_hook
 
         enter()
         from regraft import _core
 
+        hook = None
+        if config.source.preprocess is not None:
+            # NumPy takes longer to import than a small commit takes to make: only where a hook needs it.
+            from regraft.datasets import make_hook
+
+            hook = make_hook(config)
         self.config = config
-        self._core = _core.Collection(core_json(config), make_hook(config))
+        self._core = _core.Collection(core_json(config), hook)
 
     @property
     def name(self) -> str:
