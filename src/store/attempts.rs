@@ -78,7 +78,7 @@ impl Store {
     where
         F: Future<Output = Attempt<T>>,
     {
-        let (started, patience) = (Instant::now(), self.connection.patience);
+        let (started, patience) = (Instant::now(), self.patience);
         let mut tries = 0;
         let mut doubtful = false;
         loop {
@@ -112,23 +112,16 @@ impl Store {
     {
         let limit = &self.connection.limit;
         let permit = limit.acquire().await;
-        if let Some(faults) = &self.faults {
-            faults.before(operation, key).await.map_err(injected)?;
-        }
-        self.counters.request(match operation {
-            Operation::Get => Request::Get,
-            Operation::Head => Request::Head,
-            Operation::List => Request::List,
-            Operation::Put => Request::Put,
-            Operation::Delete => Request::Delete,
-            Operation::Copy => Request::Copy,
-        });
-        let mut outcome = once().await;
-        if let Some(faults) = &self.faults
-            && let Err(fault) = faults.after(operation, key).await
-        {
-            outcome = Err(injected(fault));
-        }
+        let outcome = match &self.faults {
+            None => self.send(operation, once).await,
+            Some(faults) => match faults.before(operation, key).await {
+                Err(fault) => Err(injected(fault)),
+                Ok(()) => {
+                    let outcome = self.send(operation, once).await;
+                    faults.after(operation, key).await.map_err(injected).and(outcome)
+                }
+            },
+        };
         match &outcome {
             Err(Failure::Throttled(_)) => {
                 self.counters.request(Request::Throttle);
@@ -139,6 +132,21 @@ impl Store {
         }
         drop(permit);
         outcome
+    }
+
+    async fn send<T, F>(&self, operation: Operation, once: &mut impl FnMut() -> F) -> Attempt<T>
+    where
+        F: Future<Output = Attempt<T>>,
+    {
+        self.counters.request(match operation {
+            Operation::Get => Request::Get,
+            Operation::Head => Request::Head,
+            Operation::List => Request::List,
+            Operation::Put => Request::Put,
+            Operation::Delete => Request::Delete,
+            Operation::Copy => Request::Copy,
+        });
+        once().await
     }
 
     /// The error that names the URL, what was tried, how often, for how long.

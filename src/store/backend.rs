@@ -71,11 +71,50 @@ pub(super) trait Backend: Send + Sync {
     async fn put(&self, key: &str, bytes: Bytes, condition: Option<&Condition>) -> Attempt<ETag>;
     async fn delete(&self, key: &str) -> Attempt<()>;
     async fn copy(&self, from: &str, to: &str) -> Attempt<()>;
-    /// Whether [`Backend::rename`] is one step here; otherwise the caller copies and deletes.
-    async fn rename(&self, from: &str, to: &str) -> Option<Attempt<()>>;
+
+    /// Whether large objects are written in parts.
+    fn in_parts(&self) -> bool {
+        false
+    }
+    /// Begins a write in parts; returns its name.
+    async fn begin(&self, _key: &str) -> Attempt<String> {
+        Err(no_parts())
+    }
+    /// Writes part `index` (from 0); returns its name.
+    async fn upload(&self, _key: &str, _upload: &str, _index: usize, _bytes: Bytes) -> Attempt<String> {
+        Err(no_parts())
+    }
+    /// Joins the parts.
+    async fn complete(&self, _key: &str, _upload: &str, _parts: Vec<String>) -> Attempt<ETag> {
+        Err(no_parts())
+    }
+    /// Throws the parts away.
+    async fn abort(&self, _key: &str, _upload: &str) -> Attempt<()> {
+        Err(no_parts())
+    }
+
+    /// Moves in one step; `None` where the caller must copy and delete.
+    async fn rename(&self, _from: &str, _to: &str) -> Option<Attempt<()>> {
+        None
+    }
     /// Makes the names of `keys` durable; object storage has nothing to do.
-    async fn sync(&self, keys: &[String]) -> Attempt<()>;
+    async fn sync(&self, _keys: &[String]) -> Attempt<()> {
+        Ok(())
+    }
     /// Removes temporary files below `prefix` that a dead writer left; returns how many.
-    async fn sweep(&self, prefix: &str) -> Attempt<u64>;
-    fn local_path(&self, key: &str) -> Option<PathBuf>;
+    async fn sweep(&self, _prefix: &str) -> Attempt<u64> {
+        Ok(0)
+    }
+    fn local_path(&self, _key: &str) -> Option<PathBuf> {
+        None
+    }
+}
+
+/// A range that the object does not have.
+pub(super) fn outside(range: &Range<u64>, size: u64) -> Failure {
+    Failure::Invalid(format!("the range `{}..{}` is not inside the object of `{size}` bytes", range.start, range.end))
+}
+
+pub(super) fn no_parts() -> Failure {
+    Failure::Invalid("objects are not written in parts here".into())
 }

@@ -1,7 +1,7 @@
 //! From a URL to a place.
 //!
 //! `s3://`, `gs://` and `az://` URLs are taken literally, as the vendors' command lines do: `%20` in them is three
-//! characters of the key. `file://` URLs are percent-decoded (RFC 8089); a plain path is taken as it is.
+//! characters of the key. `file://` and `http(s)://` URLs are percent-decoded (RFC 8089); a plain path is taken as it is.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -35,7 +35,7 @@ impl Location {
                 local(&path, url)
             }
             "memory" => Ok(Self::Memory { name: authority.to_owned(), prefix: check(prefix, url)? }),
-            "s3" | "s3a" | "gs" | "az" | "abfs" | "abfss" => {
+            "s3" | "s3a" | "gs" | "az" => {
                 if authority.is_empty() {
                     return Err(Error::invalid(format!("`{url}` names no bucket"))
                         .hint(format!("write `{scheme}://bucket/prefix`")));
@@ -46,12 +46,38 @@ impl Location {
                 if authority.is_empty() {
                     return Err(Error::invalid(format!("`{url}` names no host")));
                 }
+                if path.contains(['?', '#']) {
+                    return Err(Error::invalid(format!(
+                        "`{url}` has a query or a fragment, which cannot name objects"
+                    )));
+                }
+                let prefix = decode(&prefix).ok_or_else(|| Error::invalid(format!("`{url}` is not UTF-8")))?;
                 Ok(Self::Http { origin: format!("{scheme}://{authority}"), prefix: check(prefix, url)? })
             }
             _ => Err(Error::invalid(format!("`{url}` has the unknown scheme `{scheme}`"))
                 .hint("known are a plain path, `file`, `memory`, `s3`, `gs`, `az`, `http` and `https`")),
         }
     }
+}
+
+/// Without percent-encoding.
+fn decode(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&first, after)) = rest.split_first() {
+        let code = after.get(..2).and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok());
+        match code.filter(|_| first == b'%') {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &after[2..];
+            }
+            None => {
+                bytes.push(first);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8(bytes).ok()
 }
 
 /// Absolute, without `.` and `..`: links in the path are left as they are.
@@ -107,8 +133,8 @@ mod tests {
         assert_eq!(Location::parse("/a b/%20/").unwrap(), Location::Local { prefix: "a b/%20".into() });
         assert_eq!(Location::parse("memory://x/y").unwrap(), Location::Memory { name: "x".into(), prefix: "y".into() });
         assert_eq!(
-            Location::parse("https://h:8080/p/q").unwrap(),
-            Location::Http { origin: "https://h:8080".into(), prefix: "p/q".into() }
+            Location::parse("https://h:8080/p%20/q%C3%BC%").unwrap(),
+            Location::Http { origin: "https://h:8080".into(), prefix: "p /qü%".into() }
         );
     }
 

@@ -16,6 +16,11 @@ impl ETag {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Whether a service compares it: an `ETag` that is missing or weak (`W/…`) never matches there.
+    pub(super) fn is_strong(&self) -> bool {
+        !self.0.is_empty() && !self.0.starts_with("W/")
+    }
 }
 
 impl fmt::Display for ETag {

@@ -1,27 +1,109 @@
 //! Object storage behind `object_store`, one try at a time.
+//!
+//! What a failure means is decided by the status of the answer (`http`), and by the error code in its body where one
+//! status has several meanings: a 404 may be a missing object or a missing bucket.
+//!
+//! | answer | meaning |
+//! |---|---|
+//! | 404 | nothing there; with `NoSuchBucket`: no bucket |
+//! | 412, 304 | the condition does not hold |
+//! | 409 | two conditional puts met: try again |
+//! | 429, 503, `SlowDown` | slow down, try again |
+//! | 401, 403, no keys | rights |
+//! | 408, 500, 502, 504, none | try again; it may have been done |
+//! | 301, 307, other 4xx, 501 | can never succeed |
 
+use std::future::Future;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::TryStreamExt;
 use object_store::list::{PaginatedListOptions, PaginatedListStore};
+use object_store::memory::InMemory;
+use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path;
 use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, UpdateVersion};
 
-use super::backend::{Attempt, Backend, Cursor, Failure, Page, Part};
+use super::backend::{Attempt, Backend, Cursor, Failure, Page, Part, no_parts, outside};
 use super::clock;
+use super::http::{Heard, listen};
 use super::object::{Condition, ETag, Object, ObjectMeta};
+
+/// How a service names contents in conditions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Dialect {
+    /// `If-Match: <etag>`.
+    ETags,
+    /// `x-goog-if-generation-match`: the generation of an `ETag` is asked for first.
+    Generations,
+}
 
 /// A service that `object_store` knows.
 pub(super) struct Remote {
     store: Arc<dyn ObjectStore>,
     pages: Option<Arc<dyn PaginatedListStore>>,
+    parts: Option<Arc<dyn MultipartStore>>,
+    dialect: Dialect,
+    writable: bool,
 }
 
 impl Remote {
-    pub(super) fn new(store: Arc<dyn ObjectStore>, pages: Option<Arc<dyn PaginatedListStore>>) -> Self {
-        Self { store, pages }
+    pub(super) fn service(
+        store: Arc<dyn ObjectStore>,
+        pages: Arc<dyn PaginatedListStore>,
+        parts: Arc<dyn MultipartStore>,
+        dialect: Dialect,
+    ) -> Self {
+        Self { store, pages: Some(pages), parts: Some(parts), dialect, writable: true }
+    }
+
+    pub(super) fn memory(store: Arc<InMemory>) -> Self {
+        Self { store: store.clone(), pages: None, parts: Some(store), dialect: Dialect::ETags, writable: true }
+    }
+
+    /// A web server.
+    pub(super) fn read_only(store: Arc<dyn ObjectStore>) -> Self {
+        Self { store, pages: None, parts: None, dialect: Dialect::ETags, writable: false }
+    }
+
+    fn writable(&self) -> Attempt<()> {
+        if self.writable { Ok(()) } else { Err(Failure::Invalid("a web server is for reading only".into())) }
+    }
+
+    fn parts(&self) -> Attempt<&dyn MultipartStore> {
+        self.parts.as_deref().ok_or_else(no_parts)
+    }
+
+    async fn mode(&self, key: &str, condition: Option<&Condition>) -> Attempt<PutMode> {
+        match condition {
+            None => Ok(PutMode::Overwrite),
+            Some(Condition::Absent) => Ok(PutMode::Create),
+            Some(Condition::Matches(etag)) => {
+                let version = match self.dialect {
+                    Dialect::ETags => None,
+                    // The generation that goes with the ETag pins it: a change in between is refused.
+                    Dialect::Generations => match self.get(key, Part::Head, Some(etag)).await {
+                        Ok(object) if object.meta.etag == *etag => object.meta.version,
+                        Ok(_) | Err(Failure::Absent) => return Err(Failure::Refused),
+                        Err(failure) => return Err(failure),
+                    },
+                };
+                Ok(PutMode::Update(UpdateVersion { e_tag: Some(etag.0.clone()), version }))
+            }
+        }
+    }
+
+    /// One page with everything, for stores in memory.
+    async fn list_at_once(&self, cursor: &Cursor) -> Attempt<Page> {
+        self.writable().map_err(|_| Failure::Invalid("a web server cannot be listed".into()))?;
+        let objects = self.store.list(None).map_ok(|meta| meta_of(&meta)).try_collect();
+        let mut objects: Vec<ObjectMeta> = answered(objects).await?;
+        objects.retain(|meta| {
+            meta.key.starts_with(&cursor.prefix) && cursor.start_after.as_ref().is_none_or(|after| meta.key > *after)
+        });
+        objects.sort_unstable_by(|left, right| left.key.cmp(&right.key));
+        Ok(Page { objects, next: None })
     }
 }
 
@@ -29,7 +111,7 @@ impl Remote {
 impl Backend for Remote {
     async fn get(&self, key: &str, part: Part, if_match: Option<&ETag>) -> Attempt<Object> {
         let options = GetOptions {
-            if_match: if_match.map(|etag| etag.0.clone()),
+            if_match: if_match.filter(|etag| etag.is_strong()).map(|etag| etag.0.clone()),
             range: match &part {
                 Part::Whole | Part::Head => None,
                 Part::Range(range) => Some(GetRange::Bounded(range.clone())),
@@ -38,15 +120,28 @@ impl Backend for Remote {
             head: part == Part::Head,
             ..GetOptions::default()
         };
-        let answer = self.store.get_opts(&path_of(key)?, options).await.map_err(|error| failure(&error))?;
-        let meta = meta_of(&answer.meta);
-        let expected = answer.range.end - answer.range.start;
-        let bytes =
-            if part == Part::Head { Bytes::new() } else { answer.bytes().await.map_err(|error| failure(&error))? };
-        if part != Part::Head && bytes.len() as u64 != expected {
-            return Err(Failure::Transient(format!("expected `{expected}` bytes, found `{}`", bytes.len())));
+        let path = path_of(key)?;
+        let object = answered(async {
+            let answer = self.store.get_opts(&path, options).await?;
+            let meta = meta_of(&answer.meta);
+            let bytes = if part == Part::Head { Bytes::new() } else { answer.bytes().await? };
+            Ok(Object { bytes, meta })
+        })
+        .await?;
+        // Services cut a range at the end of the object without a word.
+        let size = object.meta.size;
+        let expected = match part {
+            Part::Whole => size,
+            Part::Head => 0,
+            Part::Suffix(length) => length.min(size),
+            Part::Range(range) if range.end > size => return Err(outside(&range, size)),
+            Part::Range(range) => range.end - range.start,
+        };
+        if object.bytes.len() as u64 != expected {
+            let found = object.bytes.len();
+            return Err(Failure::Transient(format!("expected `{expected}` bytes, found `{found}`")));
         }
-        Ok(Object { bytes, meta })
+        Ok(object)
     }
 
     async fn list_page(&self, mut cursor: Cursor) -> Attempt<Page> {
@@ -57,64 +152,69 @@ impl Backend for Remote {
             ..PaginatedListOptions::default()
         };
         let prefix = Some(cursor.prefix.as_str()).filter(|prefix| !prefix.is_empty());
-        let page = pages.list_paginated(prefix, options).await.map_err(|error| failure(&error))?;
-        let objects = page.result.objects.iter().map(meta_of).collect();
+        let page = answered(pages.list_paginated(prefix, options)).await?;
+        let objects = page.result.objects.iter().map(meta_of);
+        // Some services begin at the key, some after it.
+        let objects =
+            objects.filter(|meta| cursor.start_after.as_ref().is_none_or(|after| meta.key > *after)).collect();
         cursor.token = page.page_token;
         Ok(Page { objects, next: cursor.token.is_some().then_some(cursor) })
     }
 
     async fn put(&self, key: &str, bytes: Bytes, condition: Option<&Condition>) -> Attempt<ETag> {
-        let mode = match condition {
-            None => PutMode::Overwrite,
-            Some(Condition::Absent) => PutMode::Create,
-            Some(Condition::Matches(etag)) => {
-                PutMode::Update(UpdateVersion { e_tag: Some(etag.0.clone()), version: None })
-            }
-        };
-        let options = PutOptions { mode, ..PutOptions::default() };
-        let result = self.store.put_opts(&path_of(key)?, PutPayload::from_bytes(bytes), options).await;
-        Ok(ETag(result.map_err(|error| failure(&error))?.e_tag.unwrap_or_default()))
+        self.writable()?;
+        let options = PutOptions { mode: self.mode(key, condition).await?, ..PutOptions::default() };
+        let path = path_of(key)?;
+        let result = answered(self.store.put_opts(&path, PutPayload::from_bytes(bytes), options)).await?;
+        Ok(ETag(result.e_tag.unwrap_or_default()))
+    }
+
+    fn in_parts(&self) -> bool {
+        self.parts.is_some()
+    }
+
+    async fn begin(&self, key: &str) -> Attempt<String> {
+        answered(self.parts()?.create_multipart(&path_of(key)?)).await
+    }
+
+    async fn upload(&self, key: &str, upload: &str, index: usize, bytes: Bytes) -> Attempt<String> {
+        let (path, upload) = (path_of(key)?, upload.to_owned());
+        let part = answered(self.parts()?.put_part(&path, &upload, index, PutPayload::from_bytes(bytes))).await?;
+        Ok(part.content_id)
+    }
+
+    async fn complete(&self, key: &str, upload: &str, parts: Vec<String>) -> Attempt<ETag> {
+        let (path, upload) = (path_of(key)?, upload.to_owned());
+        let parts = parts.into_iter().map(|content_id| PartId { content_id }).collect();
+        let result = answered(self.parts()?.complete_multipart(&path, &upload, parts)).await?;
+        Ok(ETag(result.e_tag.unwrap_or_default()))
+    }
+
+    async fn abort(&self, key: &str, upload: &str) -> Attempt<()> {
+        let (path, upload) = (path_of(key)?, upload.to_owned());
+        answered(self.parts()?.abort_multipart(&path, &upload)).await
     }
 
     async fn delete(&self, key: &str) -> Attempt<()> {
-        match self.store.delete(&path_of(key)?).await.map_err(|error| failure(&error)) {
+        self.writable()?;
+        let path = path_of(key)?;
+        match answered(self.store.delete(&path)).await {
             Err(Failure::Absent) => Ok(()),
             outcome => outcome,
         }
     }
 
     async fn copy(&self, from: &str, to: &str) -> Attempt<()> {
-        self.store.copy(&path_of(from)?, &path_of(to)?).await.map_err(|error| failure(&error))
-    }
-
-    async fn rename(&self, _: &str, _: &str) -> Option<Attempt<()>> {
-        None
-    }
-
-    async fn sync(&self, _: &[String]) -> Attempt<()> {
-        Ok(())
-    }
-
-    async fn sweep(&self, _: &str) -> Attempt<u64> {
-        Ok(0)
-    }
-
-    fn local_path(&self, _: &str) -> Option<std::path::PathBuf> {
-        None
+        self.writable()?;
+        let (from, to) = (path_of(from)?, path_of(to)?);
+        answered(self.store.copy(&from, &to)).await
     }
 }
 
-impl Remote {
-    /// One page with everything, for stores in memory.
-    async fn list_at_once(&self, cursor: &Cursor) -> Attempt<Page> {
-        let mut objects: Vec<ObjectMeta> =
-            self.store.list(None).map_ok(|meta| meta_of(&meta)).try_collect().await.map_err(|error| failure(&error))?;
-        objects.retain(|meta| {
-            meta.key.starts_with(&cursor.prefix) && cursor.start_after.as_ref().is_none_or(|after| meta.key > *after)
-        });
-        objects.sort_unstable_by(|left, right| left.key.cmp(&right.key));
-        Ok(Page { objects, next: None })
-    }
+/// Runs one request and classifies its failure.
+async fn answered<T>(request: impl Future<Output = object_store::Result<T>>) -> Attempt<T> {
+    let (outcome, heard) = listen(request).await;
+    outcome.map_err(|error| failure(&error, heard))
 }
 
 /// The key as `object_store` wants it: `Path::from` would percent-encode some characters and so name another object.
@@ -135,15 +235,74 @@ fn meta_of(meta: &object_store::ObjectMeta) -> ObjectMeta {
 }
 
 /// What an error of `object_store` means for the next try.
-fn failure(error: &object_store::Error) -> Failure {
+fn failure(error: &object_store::Error, heard: Heard) -> Failure {
     use object_store::Error;
+    let text = error.to_string();
+    let reason = || reason_of(&text);
+    if heard.no_keys {
+        return Failure::Denied(format!("no keys were found for this place: {}", reason()));
+    }
+    if text.contains("NoSuchBucket") || text.contains("ContainerNotFound") {
+        return Failure::Missing("the bucket does not exist".into());
+    }
+    match heard.status {
+        404 => return Failure::Absent,
+        304 | 412 => return Failure::Refused,
+        409 => return Failure::Transient(reason()),
+        429 | 503 => return Failure::Throttled(reason()),
+        401 | 403 => return Failure::Denied(reason()),
+        400 if text.contains("ExpiredToken") || text.contains("InvalidToken") => return Failure::Denied(reason()),
+        400 if text.contains("RequestTimeout") => return Failure::Transient(reason()),
+        200 if text.contains("SlowDown") => return Failure::Throttled(reason()),
+        408 | 500 | 502 | 504 => return Failure::Transient(reason()),
+        301 | 307 => return Failure::Invalid(format!("the bucket is in another region: {}", reason())),
+        400..=499 | 501 => return Failure::Invalid(reason()),
+        _ => {}
+    }
     match error {
         Error::NotFound { .. } => Failure::Absent,
         Error::AlreadyExists { .. } | Error::Precondition { .. } | Error::NotModified { .. } => Failure::Refused,
-        Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => Failure::Denied(error.to_string()),
+        Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => Failure::Denied(reason()),
         Error::InvalidPath { .. } | Error::NotSupported { .. } | Error::NotImplemented { .. } => {
-            Failure::Invalid(error.to_string())
+            Failure::Invalid(reason())
         }
-        _ => Failure::Transient(error.to_string()),
+        // Memory says this without any answer heard.
+        _ if heard.status == 0 && text.contains("range") => Failure::Invalid(reason()),
+        _ => Failure::Transient(reason()),
+    }
+}
+
+/// The part of an error's text that a person needs: the service's code and message where it sent XML, without the URL that
+/// our own message names.
+fn reason_of(text: &str) -> String {
+    let element = |name: &str| {
+        let start = text.find(&format!("<{name}>"))? + name.len() + 2;
+        let end = text[start..].find(&format!("</{name}>"))? + start;
+        Some(&text[start..end])
+    };
+    let status = text.split("status code: ").nth(1).and_then(|rest| rest.split(':').next()).map(str::trim);
+    match (element("Code"), element("Message"), status) {
+        (Some(code), Some(message), _) => format!("{code}: {message}"),
+        (Some(code), None, _) => code.to_owned(),
+        (None, _, Some(status)) => status.to_owned(),
+        (None, _, None) => text.rsplit(" - ").next().unwrap_or(text).to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_service_own_words_are_kept() {
+        let text = "Generic S3 error: Error performing PUT http://h/b/k in 3ms - Server returned non-2xx status code: \
+                    403 Forbidden: <?xml version=\"1.0\"?><Error><Code>SignatureDoesNotMatch</Code><Message>The signature \
+                    differs.</Message></Error>";
+        assert_eq!(reason_of(text), "SignatureDoesNotMatch: The signature differs.");
+        assert_eq!(
+            reason_of("x - Server returned non-2xx status code: 503 Service Unavailable: "),
+            "503 Service Unavailable"
+        );
+        assert_eq!(reason_of("Error performing GET http://h in 1ms - HTTP error: refused"), "HTTP error: refused");
     }
 }

@@ -1,3 +1,9 @@
-//! The one integration binary: a module for every area.
+//! The one integration binary: what needs servers, processes, real files, or several modules at once.
 
+mod ledger;
 mod netcdf;
+mod processes;
+mod servers;
+mod store;
+mod store_contract;
+mod store_faults;

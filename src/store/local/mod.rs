@@ -36,7 +36,7 @@ use bytes::Bytes;
 
 use self::lock::DirectoryLock;
 pub(super) use self::walk::Walk;
-use super::backend::{Attempt, Backend, Cursor, Failure, Page, Part};
+use super::backend::{Attempt, Backend, Cursor, Failure, Page, Part, outside};
 use super::clock;
 use super::object::{Condition, ETag, Object, ObjectMeta};
 use super::random::{random_id, up_to};
@@ -189,10 +189,7 @@ fn range_of(part: &Part, size: u64) -> Attempt<Range<u64>> {
         Part::Head => Ok(0..0),
         Part::Suffix(length) => Ok(size.saturating_sub(*length)..size),
         Part::Range(range) if range.start <= range.end && range.end <= size => Ok(range.clone()),
-        Part::Range(range) => Err(Failure::Invalid(format!(
-            "the range `{}..{}` is not inside the object of `{size}` bytes",
-            range.start, range.end
-        ))),
+        Part::Range(range) => Err(outside(range, size)),
     }
 }
 
