@@ -114,13 +114,14 @@ impl Store {
         let permit = limit.acquire().await;
         let outcome = match &self.faults {
             None => self.send(operation, once).await,
-            Some(faults) => match faults.before(operation, key).await {
-                Err(fault) => Err(injected(fault)),
-                Ok(()) => {
+            Some(faults) => {
+                if let Err(fault) = faults.before(operation, key).await {
+                    Err(injected(fault))
+                } else {
                     let outcome = self.send(operation, once).await;
                     faults.after(operation, key).await.map_err(injected).and(outcome)
                 }
-            },
+            }
         };
         match &outcome {
             Err(Failure::Throttled(_)) => {

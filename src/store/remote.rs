@@ -248,13 +248,12 @@ fn failure(error: &object_store::Error, heard: Heard) -> Failure {
     match heard.status {
         404 => return Failure::Absent,
         304 | 412 => return Failure::Refused,
-        409 => return Failure::Transient(reason()),
         429 | 503 => return Failure::Throttled(reason()),
         401 | 403 => return Failure::Denied(reason()),
         400 if text.contains("ExpiredToken") || text.contains("InvalidToken") => return Failure::Denied(reason()),
         400 if text.contains("RequestTimeout") => return Failure::Transient(reason()),
         200 if text.contains("SlowDown") => return Failure::Throttled(reason()),
-        408 | 500 | 502 | 504 => return Failure::Transient(reason()),
+        408 | 409 | 500 | 502 | 504 => return Failure::Transient(reason()),
         301 | 307 => return Failure::Invalid(format!("the bucket is in another region: {}", reason())),
         400..=499 | 501 => return Failure::Invalid(reason()),
         _ => {}

@@ -55,7 +55,7 @@ struct EveryThird(AtomicU32);
 #[async_trait]
 impl Faults for EveryThird {
     async fn after(&self, operation: Operation, _: &str) -> Result<(), Fault> {
-        let lost = operation == Operation::Put && self.0.fetch_add(1, Ordering::SeqCst) % 3 == 0;
+        let lost = operation == Operation::Put && self.0.fetch_add(1, Ordering::SeqCst).is_multiple_of(3);
         if lost { Err(Fault::Lost) } else { Ok(()) }
     }
 }
