@@ -1,1 +1,127 @@
-//! (to be written)
+//! Job 1: a Zarr store is kept equal to a set of NetCDF files.
+//!
+//! # Problem
+//! Files arrive, are revised and are removed, late and out of order, in whatever packing their producer chose that day. The
+//! store must hold, for each label of its axis, the values of the one source that owns it, exactly once, and say which
+//! source that is.
+//!
+//! # Design
+//! Every verb is level-triggered: it looks at the bucket as it is and at the ledger, and makes the store match. One run goes
+//! through these rooms:
+//!
+//! | room | question |
+//! |---|---|
+//! | [`listing`] | which keys are sources? |
+//! | [`opening`] | what is in a source, and how is it labelled? ([`netcdf_source`], [`memory`] behind one [`source::Source`]) |
+//! | [`structure`], [`fit`] | does it fit the store, and how are its values converted? ([`convert`], [`text`], [`time`]) |
+//! | [`ownership`] | who owns each label now? (pure) |
+//! | [`layout`] | at which indices does it go? (pure) |
+//! | [`writes`] | which patches does each array get? |
+//! | [`apply`] | write data, then labels, then metadata, then one log record |
+//!
+//! A plan is the same walk that stops before `writes`.
+//!
+//! # Caveats
+//! A crash between the first chunk and the log record leaves chunks of an unfinished commit behind; the next `sync` finds
+//! the same sources unrecorded and writes the same regions again. Only an insert that moves a tail cannot be repeated like
+//! this; its journal is the next step of `ledger`.
+//!
+//! # Testing
+//! Pure rooms by property tests here; the whole against xarray and netCDF4 on real files in `tests/python`.
+
+pub mod apply;
+pub mod config;
+pub mod convert;
+pub mod document;
+pub mod fit;
+pub mod inspect;
+pub mod label;
+pub mod layout;
+pub mod ledger;
+pub mod listing;
+pub mod memory;
+pub mod netcdf_source;
+pub mod opening;
+pub mod ownership;
+pub mod planning;
+pub mod region;
+pub mod session;
+pub mod source;
+pub mod structure;
+pub mod text;
+pub mod time;
+pub mod verify;
+pub mod writes;
+
+use std::sync::Arc;
+
+use self::config::Config;
+use self::listing::Selection;
+use self::opening::{Hook, Opener};
+use crate::error::{Error, Result};
+use crate::progress::Counters;
+use crate::store::Store;
+
+/// A collection: its configuration and its open doors to sources, store and control prefix.
+pub struct Collection {
+    config: Config,
+    selection: Selection,
+    sources: Store,
+    store: Store,
+    control: Store,
+    hook: Option<Arc<dyn Hook>>,
+}
+
+impl Collection {
+    /// Opens the doors of a collection; nothing is read yet.
+    ///
+    /// # Errors
+    /// `Invalid` where a URL, an option or a pattern is wrong, or a hook is configured but not given.
+    pub fn new(config: Config, hook: Option<Arc<dyn Hook>>) -> Result<Self> {
+        if config.source.preprocess.is_some() && hook.is_none() {
+            return Err(Error::invalid("`source.preprocess` names a hook, but none was passed"));
+        }
+        let counters = Counters::default();
+        let sources = Store::open(&config.source.url, &config.source.storage_options)?.with_counters(counters.clone());
+        let store = Store::open(&config.store.url, &config.store.storage_options)?.with_counters(counters);
+        let control = store.sibling(".regraft");
+        let selection = Selection::new(&config.source)?;
+        Ok(Self { config, selection, sources, store, control, hook })
+    }
+
+    /// The configuration.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The store.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    fn opener(&self) -> Opener<'_> {
+        Opener { config: &self.config, sources: &self.sources, hook: self.hook.as_ref() }
+    }
+
+    /// A key below the source URL, from a key or a full URL.
+    ///
+    /// # Errors
+    /// `Invalid` where a URL lies elsewhere.
+    pub fn relative_key(&self, key: &str) -> Result<String> {
+        let base = self.sources.url().trim_end_matches('/');
+        let plain = base.trim_start_matches("file://");
+        for prefix in [base, plain] {
+            if let Some(rest) = key.strip_prefix(prefix)
+                && let Some(rest) = rest.strip_prefix('/')
+            {
+                return Ok(rest.to_owned());
+            }
+        }
+        if key.contains("://") || key.starts_with('/') {
+            return Err(Error::invalid(format!("`{key}` does not lie below the sources at `{base}`")));
+        }
+        Ok(key.to_owned())
+    }
+}

@@ -24,7 +24,7 @@ mod plan_objects;
 mod publish;
 pub mod read;
 pub mod region;
-mod scatter;
+pub(crate) mod scatter;
 mod shard;
 pub mod shift;
 mod type_name;

@@ -1,0 +1,339 @@
+//! `apply`: makes the store match, one commit a batch.
+//!
+//! Order within a commit: data chunks, then labels and provenance, then array metadata with the new lengths, then
+//! consolidated metadata, then the log record. A reader never sees a store that has grown but is half filled.
+
+use std::collections::{BTreeMap, HashSet};
+use std::time::{Duration, Instant};
+
+use super::Collection;
+use super::config::EmptyChunksConfig;
+use super::document::{ArrayChange, AxisChange, Plan, QuarantinedSource, Report, SCHEMA_VERSION, Seconds, Written};
+use super::fit::Fitted;
+use super::ledger::{Action, CommitRecord, SourceRecord};
+use super::planning::{Examined, Work};
+use super::session::{Session, Settled};
+use super::writes::writes;
+use crate::error::{Error, Result};
+use crate::ledger::WriterLock;
+use crate::progress::{Progress, Run, Usage};
+use crate::store::clock;
+use crate::zarr::write::{ArrayWrite, EmptyChunks, WriteOptions, WriteSummary, write};
+use crate::zarr::{Group, GroupSpec};
+
+/// How long a run waits for another that is writing the same store.
+const LOCK_WAIT: Duration = Duration::from_secs(60);
+
+/// What the commits of a run add up to.
+#[derive(Default)]
+struct Totals {
+    commits: Vec<u64>,
+    changes: Vec<super::document::Change>,
+    quarantined: Vec<QuarantinedSource>,
+    axis: Option<AxisChange>,
+    arrays: Vec<ArrayChange>,
+    written: Written,
+    seconds: Seconds,
+}
+
+impl Collection {
+    /// Does what a plan says, as far as it is still to be done: each source is looked at as it is now.
+    ///
+    /// # Errors
+    /// `Conflict` where another writer holds the store or changed it meanwhile: plan again. `Unavailable` where storage does
+    /// not answer or the run was cancelled: what is committed stays.
+    pub async fn apply(&self, plan: &Plan, run: &Run) -> Result<Report> {
+        let began = Instant::now();
+        let usage_before = self.store.counters().usage();
+        let _lock = WriterLock::acquire(&self.control, Some(LOCK_WAIT)).await?;
+        let mut session = Session::open(&self.store, &self.control, &self.config).await?;
+        let work = self.still_to_do(plan, &session).await?;
+        let mut totals = Totals::default();
+        for batch in self.batches(&work) {
+            run.check()?;
+            self.commit(&mut session, batch, run, &mut totals).await?;
+        }
+        totals.seconds.wall = began.elapsed().as_secs_f64();
+        let outcome = match (totals.commits.is_empty(), totals.quarantined.is_empty()) {
+            (true, _) => "nothing",
+            (false, true) => "done",
+            (false, false) => "partial",
+        };
+        Ok(Report {
+            schema_version: SCHEMA_VERSION,
+            kind: "zarr-report".into(),
+            collection: self.config.name.clone(),
+            store: self.store.url().to_owned(),
+            commits: totals.commits,
+            outcome: outcome.into(),
+            changes: totals.changes,
+            quarantined: totals.quarantined,
+            axis: totals.axis.unwrap_or_default(),
+            arrays: totals.arrays,
+            usage: self.store.counters().usage() - usage_before,
+            written: totals.written,
+            seconds: totals.seconds,
+        })
+    }
+
+    /// The work of a plan without what was done since it was made.
+    async fn still_to_do(&self, plan: &Plan, session: &Session) -> Result<Vec<Work>> {
+        let mut work = Vec::new();
+        for change in plan.changes.iter().filter(|change| change.action != Action::Nothing) {
+            let mut version = change.version.clone();
+            if version.is_none() && !change.forced {
+                // It may be back.
+                version = self.sources.head(&change.key).await?.as_ref().map(super::opening::version_of);
+            }
+            let done = match &version {
+                Some(version) => session.ledger.knows(&change.key, &version.etag),
+                None => !session.ledger.sources.contains_key(&change.key),
+            };
+            if !done {
+                work.push(Work { key: change.key.clone(), version, forced: change.forced });
+            }
+        }
+        Ok(work)
+    }
+
+    /// One batch, one commit.
+    async fn commit(&self, session: &mut Session, batch: &[Work], run: &Run, totals: &mut Totals) -> Result<()> {
+        let usage_before = self.store.counters().usage();
+        let opening = Instant::now();
+        let mut examined = self.examine(session, batch, run, true).await?;
+        let settled = self.settle_with_runners_up(session, &mut examined, run).await?;
+        totals.seconds.open += opening.elapsed().as_secs_f64();
+
+        let writing = Instant::now();
+        if settled.resolution.assignments.iter().any(|assignment| assignment.rewrite) {
+            self.write_layout(session, &examined, &settled, run, totals).await?;
+        }
+        totals.seconds.write += writing.elapsed().as_secs_f64();
+
+        let publishing = Instant::now();
+        let record = self.record(session, &examined, &settled, self.store.counters().usage() - usage_before);
+        let mut changes = self.changes(session, &examined, &settled);
+        if !record.sources.is_empty() {
+            let number = session.log.append(&record).await?;
+            session.ledger.fold(number, &record);
+            totals.commits.push(number);
+        }
+        totals.seconds.publish += publishing.elapsed().as_secs_f64();
+
+        for change in &mut changes {
+            change.outcome = Some(if change.action == Action::Quarantine { "quarantined" } else { "done" }.into());
+        }
+        for source in &record.sources {
+            if let Some(quarantine) = &source.quarantine {
+                totals.quarantined.push(QuarantinedSource {
+                    key: source.key.clone(),
+                    category: quarantine.category.clone(),
+                    message: quarantine.message.clone(),
+                    hint: quarantine.hint.clone(),
+                    attempts: quarantine.attempts,
+                });
+            }
+        }
+        totals.changes.extend(changes);
+        let axis = session.axis_change(&settled.layout, &self.config);
+        match &mut totals.axis {
+            Some(total) => {
+                total.length_after = axis.length_after;
+                total.moved += axis.moved;
+            }
+            None => totals.axis = Some(axis),
+        }
+        Ok(())
+    }
+
+    /// Settles a batch, opening the runners-up whose data come back; one that changed or went away joins the batch.
+    async fn settle_with_runners_up(
+        &self,
+        session: &mut Session,
+        examined: &mut Examined,
+        run: &Run,
+    ) -> Result<Settled> {
+        loop {
+            let gone: Vec<String> = examined.gone.iter().map(|(key, _)| key.clone()).collect();
+            let settled = session.settle(&examined.candidates, &gone, &self.config)?;
+            let known: HashSet<&str> = examined.candidates.iter().map(|candidate| candidate.key.as_str()).collect();
+            let missing: Vec<String> = settled
+                .resolution
+                .assignments
+                .iter()
+                .filter(|assignment| assignment.rewrite)
+                .filter_map(|assignment| assignment.after.clone())
+                .filter(|owner| !known.contains(owner.as_str()))
+                .collect::<std::collections::BTreeSet<_>>()
+                .into_iter()
+                .collect();
+            if missing.is_empty() {
+                return Ok(settled);
+            }
+            let keys: Vec<_> = missing
+                .iter()
+                .map(|key| (key.clone(), session.ledger.sources.get(key).map(|state| state.version.clone())))
+                .collect();
+            for (key, outcome) in self.opener().open_all(&keys, run).await? {
+                let before = examined.misfits.len();
+                self.fit_outcome(session, key.clone(), outcome, true, examined).await?;
+                if examined.misfits.len() > before {
+                    // It can no longer be read: it cannot come back, and must not be asked for again.
+                    examined.gone.push((key, false));
+                }
+            }
+        }
+    }
+
+    /// Writes a layout: data, labels, metadata.
+    async fn write_layout(
+        &self,
+        session: &mut Session,
+        examined: &Examined,
+        settled: &Settled,
+        run: &Run,
+        totals: &mut Totals,
+    ) -> Result<()> {
+        let structure = session.structure.as_ref().ok_or_else(|| Error::internal("a layout without a structure"))?;
+        let fitted: BTreeMap<String, &Fitted> =
+            examined.candidates.iter().map(|candidate| (candidate.key.clone(), &candidate.fitted)).collect();
+        let writes = writes(structure, &settled.layout, &fitted)?;
+        totals.arrays = settled.layout.touched(structure);
+        self.write_arrays(&writes.data, run, &mut totals.written).await?;
+        self.write_arrays(&writes.coordinates, run, &mut totals.written).await?;
+        run.tell(&Progress {
+            stage: "publish".into(),
+            done: 0,
+            total: 1,
+            item: self.store.url().to_owned(),
+            usage: self.store.counters().usage(),
+        });
+        self.publish(session, settled.layout.length_after).await?;
+        session.advance(&settled.layout, &examined.candidates);
+        Ok(())
+    }
+
+    async fn write_arrays(&self, writes: &[ArrayWrite], run: &Run, written: &mut Written) -> Result<()> {
+        if writes.is_empty() {
+            return Ok(());
+        }
+        let options = WriteOptions {
+            memory: self.config.run.memory,
+            empty_chunks: match self.config.store.empty_chunks {
+                EmptyChunksConfig::Drop => EmptyChunks::Drop,
+                EmptyChunksConfig::Fill => EmptyChunks::Fill,
+            },
+            stage: None,
+        };
+        let summary: WriteSummary = write(&self.store, writes, &options, run).await?;
+        written.chunks_read += summary.chunks_read;
+        written.chunks_written += summary.chunks_written;
+        written.chunks_copied += summary.chunks_copied;
+        written.chunks_dropped += summary.chunks_dropped;
+        written.chunks_passed_through += summary.chunks_passed_through;
+        written.tiles_decoded += summary.tiles_decoded;
+        Ok(())
+    }
+
+    /// Makes the metadata say what the chunks hold: creates the group, or grows and adds arrays, consolidated metadata last.
+    async fn publish(&self, session: &mut Session, length: u64) -> Result<()> {
+        let structure = session.structure.as_ref().ok_or_else(|| Error::internal("a layout without a structure"))?;
+        let specs = |only_new: bool| {
+            structure
+                .arrays
+                .iter()
+                .filter(move |array| !only_new || array.to_create.is_some())
+                .filter_map(move |array| {
+                    array.to_create.clone().map(|mut spec| {
+                        spec.shape = array.shape_with_axis(length);
+                        spec
+                    })
+                })
+                .collect::<Vec<_>>()
+        };
+        if let Some(group) = &mut session.group {
+            for array in structure.arrays.iter().filter(|array| array.to_create.is_none() && array.axis.is_some()) {
+                if let Some(target) = group.arrays.get_mut(&array.array.path) {
+                    target.set_shape(array.shape_with_axis(length));
+                }
+            }
+            for spec in specs(true) {
+                group.insert(spec.array(structure.format)?)?;
+            }
+            group.publish().await?;
+        } else {
+            let spec =
+                GroupSpec { format: structure.format, attributes: structure.attributes.clone(), arrays: specs(false) };
+            session.group = Some(Group::create(&self.store, &spec).await?);
+        }
+        Ok(())
+    }
+
+    /// The commit's record; without sources where nothing is to be remembered.
+    fn record(&self, session: &Session, examined: &Examined, settled: &Settled, usage: Usage) -> CommitRecord {
+        let mut sources: BTreeMap<String, SourceRecord> = BTreeMap::new();
+        let refused: HashSet<&str> = settled.misfits.iter().map(|(key, _, _)| key.as_str()).collect();
+        for (key, _) in examined.gone.iter().filter(|(key, _)| session.ledger.sources.contains_key(key)) {
+            let action = settled.layout.actions.get(key).map_or(Action::Forget, |(action, _)| *action);
+            sources.insert(
+                key.clone(),
+                SourceRecord { key: key.clone(), action, version: None, labels: Vec::new(), quarantine: None },
+            );
+        }
+        for candidate in examined.candidates.iter().filter(|candidate| !refused.contains(candidate.key.as_str())) {
+            let action = settled.layout.actions.get(&candidate.key).map_or(Action::RunnerUp, |(action, _)| *action);
+            let same = session
+                .ledger
+                .sources
+                .get(&candidate.key)
+                .is_some_and(|state| state.version.etag == candidate.version.etag && state.quarantine.is_none());
+            if same {
+                // A runner-up that came back: its own state does not change, only who owns its labels.
+                continue;
+            }
+            sources.insert(
+                candidate.key.clone(),
+                SourceRecord {
+                    key: candidate.key.clone(),
+                    action,
+                    version: Some(candidate.version.clone()),
+                    labels: candidate.labels.clone(),
+                    quarantine: None,
+                },
+            );
+        }
+        for (key, version, misfit) in examined.misfits.iter().chain(&settled.misfits) {
+            let attempts = session
+                .ledger
+                .sources
+                .get(key)
+                .filter(|state| state.version.etag == version.etag)
+                .and_then(|state| state.quarantine.as_ref())
+                .map_or(1, |quarantine| quarantine.attempts + 1);
+            sources.insert(
+                key.clone(),
+                SourceRecord {
+                    key: key.clone(),
+                    action: Action::Quarantine,
+                    version: Some(version.clone()),
+                    labels: Vec::new(),
+                    quarantine: Some(misfit.quarantine(attempts)),
+                },
+            );
+        }
+        CommitRecord {
+            kind: "commit".into(),
+            collection: self.config.name.clone(),
+            time: clock::now_rfc3339(),
+            sources: sources.into_values().collect(),
+            owners: settled
+                .resolution
+                .assignments
+                .iter()
+                .map(|assignment| (assignment.label.clone(), assignment.after.clone()))
+                .collect(),
+            axis_length: settled.layout.length_after,
+            usage,
+        }
+    }
+}

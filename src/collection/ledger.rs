@@ -1,0 +1,240 @@
+//! The ledger of a collection: what the log adds up to.
+//!
+//! Each commit record holds what became of each source and which source owns each label afterwards; folding the records
+//! answers who owns a region, what comes back when its source is removed, and whether a source version is done. Owners are
+//! recorded, not recomputed, so that a later change of the winner rule does not rewrite history.
+
+use std::collections::{BTreeSet, HashMap};
+
+use serde::{Deserialize, Serialize};
+
+use super::label::{Label, LabelKey};
+use crate::progress::Usage;
+
+/// A source object as it was seen: key, ETag, size, and when it was last modified (which ranks rivals).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceVersion {
+    /// Entity tag.
+    pub etag: String,
+    /// Version id, on a versioned bucket.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// Bytes.
+    pub size: u64,
+    /// RFC 3339, as the object store says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub modified: Option<String>,
+}
+
+/// Why a source was set aside.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quarantine {
+    /// `unreadable`, `structure`, `grid`, `label`, `label_conflict`, `missing_variable`, `values`, `shrink`, `hook`.
+    pub category: String,
+    /// What was expected and found.
+    pub message: String,
+    /// The repair, where one is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+    /// How often it was tried.
+    pub attempts: u32,
+}
+
+/// What became of one source in one commit.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SourceRecord {
+    /// Key below the source URL.
+    pub key: String,
+    /// What was done.
+    pub action: Action,
+    /// The version that was taken; `None` where the source is gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<SourceVersion>,
+    /// The labels it holds, in its own order; empty where it is gone or set aside.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub labels: Vec<Label>,
+    /// Why it was set aside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quarantine: Option<Quarantine>,
+}
+
+/// What is done with a source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// New labels at the end of the axis.
+    Append,
+    /// New labels between others.
+    Insert,
+    /// Labels that the axis has but no source owned.
+    FillSlot,
+    /// Labels that it, or a source that it beats, owned.
+    Overwrite,
+    /// It was removed and a runner-up's data came back.
+    Restore,
+    /// It was removed and its region is fill.
+    Blank,
+    /// Known, but another source owns its labels.
+    RunnerUp,
+    /// Removed, and nothing in the store was its own.
+    Forget,
+    /// Already done.
+    Nothing,
+    /// Set aside.
+    Quarantine,
+}
+
+impl Action {
+    /// Whether chunks of the store change.
+    #[must_use]
+    pub fn writes(self) -> bool {
+        matches!(self, Self::Append | Self::Insert | Self::FillSlot | Self::Overwrite | Self::Restore | Self::Blank)
+    }
+}
+
+/// One commit, as it is stored in the log.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CommitRecord {
+    /// `commit`, `release` (sources taken out of quarantine).
+    pub kind: String,
+    /// The collection's name.
+    pub collection: String,
+    /// When, for people to read; decides nothing.
+    pub time: String,
+    /// What became of each source.
+    pub sources: Vec<SourceRecord>,
+    /// Owner of each label that changed hands; `None` where nobody owns it any more.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub owners: Vec<(Label, Option<String>)>,
+    /// Length of the axis afterwards.
+    pub axis_length: u64,
+    /// What it cost.
+    #[serde(default)]
+    pub usage: Usage,
+}
+
+/// A source as the ledger knows it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SourceState {
+    /// The version last taken or set aside.
+    pub version: SourceVersion,
+    /// Its labels.
+    pub labels: Vec<Label>,
+    /// Set where it is set aside.
+    pub quarantine: Option<Quarantine>,
+    /// The commit that brought this version.
+    pub commit: u64,
+    /// When, for people to read.
+    pub time: String,
+}
+
+/// A label as the ledger knows it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Slot {
+    /// The source whose data is in the store.
+    pub owner: Option<String>,
+    /// Every source that holds the label.
+    pub claimants: BTreeSet<String>,
+}
+
+/// What the log adds up to.
+#[derive(Debug, Clone, Default)]
+pub struct Ledger {
+    /// Every source ever seen that is still there or set aside.
+    pub sources: HashMap<String, SourceState>,
+    /// Every label that some source holds or held.
+    pub slots: HashMap<LabelKey, Slot>,
+    /// Number of the next record.
+    pub next_number: u64,
+    /// The last record's time.
+    pub last_time: Option<String>,
+    tolerance: f64,
+}
+
+impl Ledger {
+    /// An empty ledger; float labels within `tolerance` are one label.
+    #[must_use]
+    pub fn new(tolerance: f64) -> Self {
+        Self { tolerance, ..Self::default() }
+    }
+
+    /// The tolerance of float labels.
+    #[must_use]
+    pub fn tolerance(&self) -> f64 {
+        self.tolerance
+    }
+
+    /// Adds one record.
+    pub fn fold(&mut self, number: u64, record: &CommitRecord) {
+        for source in &record.sources {
+            self.fold_source(number, &record.time, source);
+        }
+        for (label, owner) in &record.owners {
+            self.slots.entry(label.key(self.tolerance)).or_default().owner.clone_from(owner);
+        }
+        self.next_number = number + 1;
+        self.last_time = Some(record.time.clone());
+    }
+
+    fn fold_source(&mut self, number: u64, time: &str, source: &SourceRecord) {
+        if source.action == Action::Nothing {
+            return;
+        }
+        if let Some(quarantine) = &source.quarantine {
+            // The regions that an earlier version of it owns stay as they are: only the new version is set aside.
+            if let Some(version) = &source.version {
+                let labels = self.sources.get(&source.key).map(|state| state.labels.clone()).unwrap_or_default();
+                self.sources.insert(
+                    source.key.clone(),
+                    SourceState {
+                        version: version.clone(),
+                        labels,
+                        quarantine: Some(quarantine.clone()),
+                        commit: number,
+                        time: time.to_owned(),
+                    },
+                );
+            }
+            return;
+        }
+        if let Some(old) = self.sources.remove(&source.key) {
+            for label in &old.labels {
+                if let Some(slot) = self.slots.get_mut(&label.key(self.tolerance)) {
+                    slot.claimants.remove(&source.key);
+                }
+            }
+        }
+        if let Some(version) = &source.version {
+            for label in &source.labels {
+                self.slots.entry(label.key(self.tolerance)).or_default().claimants.insert(source.key.clone());
+            }
+            self.sources.insert(
+                source.key.clone(),
+                SourceState {
+                    version: version.clone(),
+                    labels: source.labels.clone(),
+                    quarantine: None,
+                    commit: number,
+                    time: time.to_owned(),
+                },
+            );
+        }
+    }
+
+    /// Who owns a label.
+    #[must_use]
+    pub fn owner(&self, label: &Label) -> Option<&str> {
+        self.slots.get(&label.key(self.tolerance))?.owner.as_deref()
+    }
+
+    /// Whether this very version is done or set aside.
+    #[must_use]
+    pub fn knows(&self, key: &str, etag: &str) -> bool {
+        self.sources.get(key).is_some_and(|state| state.version.etag == etag)
+    }
+
+    /// Sources that are set aside.
+    pub fn quarantined(&self) -> impl Iterator<Item = (&String, &SourceState)> {
+        self.sources.iter().filter(|(_, state)| state.quarantine.is_some())
+    }
+}

@@ -1,0 +1,343 @@
+//! `plan`: what would be done, without writing anything.
+
+use std::collections::{BTreeMap, HashSet};
+
+use futures::stream::StreamExt;
+use serde::Deserialize;
+
+use super::Collection;
+use super::document::{Change, Plan, SCHEMA_VERSION, Totals};
+use super::fit::{Fitted, Misfit};
+use super::layout::show;
+use super::ledger::{Action, SourceVersion};
+use super::opening::{Outcome, version_of};
+use super::session::{Candidate, Session, Settled};
+use crate::error::{Kind, Result};
+use crate::progress::{Progress, Run};
+use crate::zarr::Format;
+
+/// What a plan is asked for.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Request {
+    /// Keys or URLs to look at; `None` lists the whole source prefix and reconciles.
+    #[serde(default)]
+    pub keys: Option<Vec<String>>,
+    /// Keys to take out of the store whether they still exist or not.
+    #[serde(default)]
+    pub removed: Vec<String>,
+    /// `sync` or `keys`; only a check, `keys` decides.
+    #[serde(default)]
+    pub mode: Option<String>,
+}
+
+/// One key that differs from the ledger.
+#[derive(Debug, Clone)]
+pub struct Work {
+    /// Its key.
+    pub key: String,
+    /// Its version; `None` where it is gone.
+    pub version: Option<SourceVersion>,
+    /// Whether its removal was asked for by name.
+    pub forced: bool,
+}
+
+/// What examining a batch of keys found.
+#[derive(Default)]
+pub struct Examined {
+    /// Sources that fit.
+    pub candidates: Vec<Candidate>,
+    /// Sources that do not.
+    pub misfits: Vec<(String, SourceVersion, Misfit)>,
+    /// Keys that are gone.
+    pub gone: Vec<(String, bool)>,
+}
+
+impl Collection {
+    /// Compares the bucket with the ledger and says what would be done.
+    ///
+    /// # Errors
+    /// `Invalid` where configuration and store contradict each other; `Unavailable` where storage does not answer.
+    pub async fn plan(&self, request: &Request, run: &Run) -> Result<Plan> {
+        let mut session = Session::open(&self.store, &self.control, &self.config).await?;
+        let creates_store = session.group.is_none();
+        let (work, unchanged) = self.survey(&session, request, run).await?;
+        let mut examined = Examined::default();
+        for batch in self.batches(&work) {
+            let part = self.examine(&mut session, batch, run, false).await?;
+            examined.candidates.extend(part.candidates);
+            examined.misfits.extend(part.misfits);
+            examined.gone.extend(part.gone);
+        }
+        let gone: Vec<String> = examined.gone.iter().map(|(key, _)| key.clone()).collect();
+        let settled = session.settle(&examined.candidates, &gone, &self.config)?;
+        let changes = self.changes(&session, &examined, &settled);
+        let arrays = match &session.structure {
+            Some(structure) if settled.layout.length_after > 0 => settled.layout.touched(structure),
+            _ => Vec::new(),
+        };
+        Ok(Plan {
+            schema_version: SCHEMA_VERSION,
+            kind: "zarr-plan".into(),
+            collection: self.config.name.clone(),
+            store: self.store.url().to_owned(),
+            source: self.sources.url().to_owned(),
+            format: match session.structure.as_ref().map(|structure| structure.format) {
+                Some(Format::V2) => "zarr2".into(),
+                Some(Format::V3) => "zarr3".into(),
+                None => serde_json::to_value(self.config.store.format)
+                    .ok()
+                    .and_then(|name| name.as_str().map(str::to_owned))
+                    .unwrap_or_default(),
+            },
+            base: session.ledger.next_number.saturating_sub(1),
+            creates_store: creates_store && !examined.candidates.is_empty(),
+            axis: session.axis_change(&settled.layout, &self.config),
+            totals: Totals {
+                sources: changes.iter().filter(|change| change.action != Action::Nothing).count() as u64,
+                regions: settled.layout.runs.len() as u64,
+                chunks: arrays.iter().map(|array| array.touched_count).sum(),
+                bytes_source: changes
+                    .iter()
+                    .filter(|change| change.action.writes())
+                    .filter_map(|change| change.size)
+                    .sum(),
+                unchanged,
+            },
+            changes,
+            arrays,
+        })
+    }
+
+    /// The keys that differ from the ledger, and how many do not.
+    async fn survey(&self, session: &Session, request: &Request, run: &Run) -> Result<(Vec<Work>, u64)> {
+        let ledger = &session.ledger;
+        let mut work: BTreeMap<String, Work> = BTreeMap::new();
+        let mut unchanged = 0;
+        if let Some(keys) = &request.keys {
+            for key in keys {
+                let key = self.relative_key(key)?;
+                let version = self.sources.head(&key).await?.as_ref().map(version_of);
+                match version {
+                    Some(version) if ledger.knows(&key, &version.etag) => unchanged += 1,
+                    None if !ledger.sources.contains_key(&key) => {
+                        work.insert(key.clone(), Work { key, version: None, forced: false });
+                    }
+                    version => {
+                        work.insert(key.clone(), Work { key, version, forced: false });
+                    }
+                }
+            }
+        } else if request.removed.is_empty() {
+            let mut seen = HashSet::new();
+            let mut listing = self.sources.list("", None);
+            while let Some(meta) = listing.next().await {
+                let meta = meta?;
+                if !self.selection.takes(&meta.key) {
+                    continue;
+                }
+                seen.insert(meta.key.clone());
+                if seen.len() % 1000 == 0 {
+                    run.check()?;
+                    run.tell(&Progress {
+                        stage: "list".into(),
+                        done: seen.len() as u64,
+                        total: 0,
+                        item: meta.key.clone(),
+                        usage: self.sources.counters().usage(),
+                    });
+                }
+                let version = version_of(&meta);
+                if ledger.knows(&meta.key, &version.etag) {
+                    unchanged += 1;
+                } else {
+                    work.insert(meta.key.clone(), Work { key: meta.key, version: Some(version), forced: false });
+                }
+            }
+            for key in ledger.sources.keys().filter(|key| !seen.contains(*key)) {
+                work.insert(key.clone(), Work { key: key.clone(), version: None, forced: false });
+            }
+        }
+        for key in &request.removed {
+            let key = self.relative_key(key)?;
+            work.insert(key.clone(), Work { key, version: None, forced: true });
+        }
+        Ok((work.into_values().collect(), unchanged))
+    }
+
+    /// Cuts work into batches that become one commit each: by number, and by bytes so that what is open fits the memory.
+    pub(super) fn batches<'a>(&self, work: &'a [Work]) -> Vec<&'a [Work]> {
+        let limit = (self.config.run.memory / 3).max(1);
+        let mut batches = Vec::new();
+        let mut start = 0;
+        let mut bytes = 0;
+        for (position, item) in work.iter().enumerate() {
+            let size = item.version.as_ref().map_or(0, |version| version.size);
+            let full = position - start >= self.config.run.batch.files.max(1) || bytes + size > limit;
+            if position > start && full {
+                batches.push(&work[start..position]);
+                start = position;
+                bytes = 0;
+            }
+            bytes += size;
+        }
+        if start < work.len() {
+            batches.push(&work[start..]);
+        }
+        batches
+    }
+
+    /// Opens and fits a batch.
+    ///
+    /// # Errors
+    /// What concerns the whole batch; what concerns one source is among the misfits.
+    pub(super) async fn examine(
+        &self,
+        session: &mut Session,
+        batch: &[Work],
+        run: &Run,
+        keep_values: bool,
+    ) -> Result<Examined> {
+        let mut examined = Examined::default();
+        let mut keys = Vec::new();
+        for item in batch {
+            match &item.version {
+                Some(version) => keys.push((item.key.clone(), Some(version.clone()))),
+                None => examined.gone.push((item.key.clone(), item.forced)),
+            }
+        }
+        for (key, outcome) in self.opener().open_all(&keys, run).await? {
+            self.fit_outcome(session, key, outcome, keep_values, &mut examined).await?;
+        }
+        Ok(examined)
+    }
+
+    /// Sorts one opened source into fits, misfits and gone.
+    pub(super) async fn fit_outcome(
+        &self,
+        session: &mut Session,
+        key: String,
+        outcome: Outcome,
+        keep_values: bool,
+        examined: &mut Examined,
+    ) -> Result<()> {
+        match outcome {
+            Outcome::Gone => examined.gone.push((key, false)),
+            Outcome::Misfit(version, misfit) => examined.misfits.push((key, version, misfit)),
+            Outcome::Opened(opened) => match session.fit(&key, &opened, &self.config).await {
+                Ok(fitted) => examined.candidates.push(Candidate {
+                    key,
+                    version: opened.version,
+                    labels: opened.labels,
+                    fitted: if keep_values { fitted } else { Fitted::new() },
+                }),
+                Err(misfit) if matches!(misfit.error.kind(), Kind::Unavailable | Kind::Conflict) => {
+                    return Err(misfit.error);
+                }
+                Err(misfit) => {
+                    let error = misfit.error.context(self.sources.url_of(&key));
+                    examined.misfits.push((key, opened.version, Misfit { error, ..misfit }));
+                }
+            },
+        }
+        Ok(())
+    }
+
+    /// What becomes of each source, for plans and reports.
+    pub(super) fn changes(&self, session: &Session, examined: &Examined, settled: &Settled) -> Vec<Change> {
+        let mut changes = Vec::new();
+        let kind = session.kind;
+        let blank = |key: &str, version: Option<&SourceVersion>| Change {
+            key: key.to_owned(),
+            version: version.cloned(),
+            etag: version.map(|version| version.etag.clone()),
+            size: version.map(|version| version.size),
+            action: Action::Nothing,
+            labels: Vec::new(),
+            label_count: 0,
+            indices: Vec::new(),
+            reason: String::new(),
+            category: None,
+            message: None,
+            hint: None,
+            forced: false,
+            outcome: None,
+        };
+        let misfits = || examined.misfits.iter().chain(&settled.misfits);
+        let refused: HashSet<&str> = misfits().map(|(key, _, _)| key.as_str()).collect();
+        for candidate in examined.candidates.iter().filter(|candidate| !refused.contains(candidate.key.as_str())) {
+            let (action, indices) =
+                settled.layout.actions.get(&candidate.key).cloned().unwrap_or((Action::RunnerUp, Vec::new()));
+            let reason = if action == Action::RunnerUp {
+                let owner = candidate.labels.iter().find_map(|label| self.owner_after(session, settled, label));
+                format!("`{}` owns its labels; it is kept as runner-up", owner.unwrap_or_default())
+            } else {
+                reason(action).to_owned()
+            };
+            changes.push(Change {
+                action,
+                labels: candidate.labels.iter().take(5).map(|label| show(kind, label)).collect(),
+                label_count: candidate.labels.len() as u64,
+                indices,
+                reason,
+                ..blank(&candidate.key, Some(&candidate.version))
+            });
+        }
+        for (key, forced) in &examined.gone {
+            let known = session.ledger.sources.get(key);
+            let (action, indices) = match (settled.layout.actions.get(key).cloned(), known) {
+                (Some(done), _) => done,
+                (None, Some(_)) => (Action::Forget, Vec::new()),
+                (None, None) => (Action::Nothing, Vec::new()),
+            };
+            let labels = known.map(|state| state.labels.as_slice()).unwrap_or_default();
+            let reason = if known.is_none() { "gone, and not in the ledger: nothing to do" } else { reason(action) };
+            changes.push(Change {
+                action,
+                labels: labels.iter().take(5).map(|label| show(kind, label)).collect(),
+                label_count: labels.len() as u64,
+                indices,
+                reason: reason.to_owned(),
+                forced: *forced,
+                ..blank(key, None)
+            });
+        }
+        for (key, version, misfit) in misfits() {
+            changes.push(Change {
+                action: Action::Quarantine,
+                reason: "set aside; everything else goes on".into(),
+                category: Some(misfit.category.to_owned()),
+                message: Some(misfit.error.message()),
+                hint: misfit.error.hint_text().map(str::to_owned),
+                ..blank(key, Some(version))
+            });
+        }
+        changes.sort_by(|left, right| left.key.cmp(&right.key));
+        changes
+    }
+
+    fn owner_after(&self, session: &Session, settled: &Settled, label: &super::label::Label) -> Option<String> {
+        let key = label.key(session.ledger.tolerance());
+        settled
+            .resolution
+            .assignments
+            .iter()
+            .find(|assignment| assignment.label.key(session.ledger.tolerance()) == key)
+            .map_or_else(|| session.ledger.owner(label).map(str::to_owned), |assignment| assignment.after.clone())
+    }
+}
+
+fn reason(action: Action) -> &'static str {
+    match action {
+        Action::Append => "new labels behind the end of the axis",
+        Action::Insert => "new labels between others: the tail moves",
+        Action::FillSlot => "its labels have a place, and nobody owned it",
+        Action::Overwrite => "a new version, or it beats the source that owned its labels",
+        Action::Restore => "removed: a runner-up's data come back",
+        Action::Blank => "removed, and no other source holds its labels",
+        Action::RunnerUp => "another source owns its labels",
+        Action::Forget => "removed, and nothing in the store was its own",
+        Action::Nothing => "up to date",
+        Action::Quarantine => "set aside",
+    }
+}

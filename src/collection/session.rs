@@ -1,0 +1,340 @@
+//! What one run of a verb knows: the ledger, the store's structure and labels, and how they follow each commit.
+
+use std::collections::HashMap;
+
+use super::config::{Config, Guard};
+use super::document::AxisChange;
+use super::fit::{Category, Fitted, Grids, Misfit, fit};
+use super::label::{Label, LabelKind, join};
+use super::layout::{Layout, axis_policy, lay_out};
+use super::ledger::{CommitRecord, Ledger, SourceVersion};
+use super::opening::Opened;
+use super::ownership::{Arrival, Resolution, resolve};
+use super::source::read_values;
+use super::structure::{Role, StoreArray, Structure};
+use crate::error::{Context, Error, Kind, Result};
+use crate::ledger::Log;
+use crate::store::Store;
+use crate::zarr::{Group, Region, read};
+
+/// A source that fits the store.
+pub struct Candidate {
+    /// Its key.
+    pub key: String,
+    /// Its version.
+    pub version: SourceVersion,
+    /// Its labels.
+    pub labels: Vec<Label>,
+    /// Its values by array path; empty in a plan.
+    pub fitted: Fitted,
+}
+
+/// What a batch comes to.
+#[derive(Default)]
+pub struct Settled {
+    /// Who owns what.
+    pub resolution: Resolution,
+    /// Where it goes.
+    pub layout: Layout,
+    /// Sources that turned out not to have a place.
+    pub misfits: Vec<(String, SourceVersion, Misfit)>,
+}
+
+/// The state of a run.
+pub struct Session {
+    /// The log.
+    pub log: Log,
+    /// What it adds up to.
+    pub ledger: Ledger,
+    /// The store's group; `None` while there is no store.
+    pub group: Option<Group>,
+    /// The store's structure; `None` until a first source gives it.
+    pub structure: Option<Structure>,
+    /// The labels of the axis, in index order.
+    pub labels: Vec<Label>,
+    /// The kind of the labels.
+    pub kind: Option<LabelKind>,
+    /// Values of the arrays that do not depend on the axis.
+    pub grids: Grids,
+    tolerance: f64,
+}
+
+/// Tolerance of float labels where none is configured, in their own units.
+const LABEL_TOLERANCE: f64 = 1e-6;
+
+impl Session {
+    /// Reads the log and the store's metadata and labels.
+    ///
+    /// # Errors
+    /// `Corrupt` where the log or the store contradict themselves; `Invalid` where the configuration does not fit the store.
+    pub async fn open(store: &Store, control: &Store, config: &Config) -> Result<Self> {
+        let tolerance = config.region.tolerance.unwrap_or(LABEL_TOLERANCE);
+        let log = Log::open(control.clone()).await?;
+        let mut ledger = Ledger::new(tolerance);
+        for (number, record) in log.records::<CommitRecord>(1).await? {
+            ledger.fold(number, &record);
+        }
+        let group = match Group::open(store).await {
+            Ok(group) => Some(group),
+            Err(error) if error.kind() == Kind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        let mut session = Self {
+            log,
+            ledger,
+            group: None,
+            structure: None,
+            labels: Vec::new(),
+            kind: None,
+            grids: Grids::new(),
+            tolerance,
+        };
+        if let Some(group) = group {
+            let structure = Structure::of_group(&group, config).context(|| store.url().to_owned())?;
+            session.labels = session.read_labels(store, &structure, config).await?;
+            for array in structure.arrays.iter().filter(|array| array.role == Role::Static) {
+                let whole = Region::whole(&array.array.shape);
+                session.grids.insert(array.array.path.clone(), read(store, &array.array, &whole).await?);
+            }
+            session.structure = Some(structure);
+            session.group = Some(group);
+        }
+        Ok(session)
+    }
+
+    async fn read_labels(&mut self, store: &Store, structure: &Structure, config: &Config) -> Result<Vec<Label>> {
+        let mut columns = Vec::new();
+        for name in config.region.key.names() {
+            let array = key_array(structure, name)?;
+            let kind = label_kind(array)?;
+            self.kind = Some(kind);
+            let elements = read(store, &array.array, &Region::whole(&array.array.shape)).await?;
+            let labels = kind
+                .labels(&elements, array.array.data_type, array.packing.fill.as_deref())
+                .context(|| format!("{}: array `{name}`", store.url()))?;
+            columns.push((kind, labels));
+        }
+        if columns.len() > 1 {
+            self.kind = Some(LabelKind::Text);
+        }
+        Ok(join(columns))
+    }
+
+    /// Takes the structure of a new store from its first source.
+    ///
+    /// # Errors
+    /// `Invalid` where source and configuration contradict each other.
+    pub fn adopt_structure(&mut self, opened: &Opened, config: &Config) -> Result<()> {
+        if self.structure.is_some() {
+            return Ok(());
+        }
+        let structure = Structure::of_source(&opened.source, config)?;
+        let keys = config.region.key.names();
+        self.kind = Some(if keys.len() > 1 { LabelKind::Text } else { label_kind(key_array(&structure, keys[0])?)? });
+        self.structure = Some(structure);
+        Ok(())
+    }
+
+    /// Checks an opened source against the store; variables that the store lacks are added to its structure.
+    ///
+    /// # Errors
+    /// [`Misfit`] with its category.
+    pub async fn fit(&mut self, key: &str, opened: &Opened, config: &Config) -> Result<Fitted, Misfit> {
+        let is_first = self.structure.is_none();
+        self.adopt_structure(opened, config).category("structure")?;
+        let structure = self.structure.as_mut().ok_or_else(|| Error::internal("no structure")).category("structure")?;
+        let known = structure.arrays.len();
+        for variable in &opened.source.variables {
+            let is_new = structure.arrays.iter().all(|array| array.array.path != variable.name);
+            if is_new && variable.dimensions.contains(&structure.axis) && structure.wants(variable, config) {
+                let array = structure
+                    .new_array(variable, config)
+                    .context(|| format!("variable `{}`", variable.name))
+                    .category("structure")?;
+                structure.arrays.push(array);
+            }
+        }
+        let fitted = match fit(&opened.source, structure, &self.grids, config).await {
+            Ok(fitted) => fitted,
+            Err(misfit) => {
+                // What only a misfit has does not shape the store.
+                structure.arrays.truncate(known);
+                if is_first {
+                    self.structure = None;
+                    self.kind = None;
+                }
+                return Err(misfit);
+            }
+        };
+        // The first source of a new store gives the grid that all others are compared with.
+        for array in structure.arrays.iter().filter(|array| array.role == Role::Static) {
+            let path = &array.array.path;
+            if let (Some(values), false) = (fitted.get(path), self.grids.contains_key(path)) {
+                self.grids.insert(path.clone(), read_values(values.as_ref()).await.category("unreadable")?);
+            }
+        }
+        if let (Some(before), Guard::Error) = (self.ledger.sources.get(key), config.guards.shrink)
+            && before.quarantine.is_none()
+            && opened.labels.len() < before.labels.len()
+        {
+            let error = Error::invalid(format!(
+                "expected at least `{}` labels, as its earlier version has, found `{}`",
+                before.labels.len(),
+                opened.labels.len()
+            ))
+            .hint("set `guards.shrink: allow` where a revision may hold less");
+            return Err(Misfit::new("shrink", error));
+        }
+        Ok(fitted)
+    }
+
+    /// Resolves and lays out candidates and removals; sources whose labels have no place become misfits.
+    ///
+    /// # Errors
+    /// `Invalid` where the configuration is wrong.
+    pub fn settle(&self, candidates: &[Candidate], gone: &[String], config: &Config) -> Result<Settled> {
+        let mut settled = Settled::default();
+        let mut refused: HashMap<&str, Misfit> = HashMap::new();
+        loop {
+            let arrivals: Vec<Arrival> = candidates
+                .iter()
+                .filter(|candidate| !refused.contains_key(candidate.key.as_str()))
+                .map(|candidate| Arrival {
+                    key: candidate.key.clone(),
+                    present: Some((candidate.version.clone(), candidate.labels.clone())),
+                })
+                .chain(gone.iter().map(|key| Arrival { key: key.clone(), present: None }))
+                .collect();
+            let resolution = resolve(&self.ledger, &arrivals, &config.region.winner, config.region.on_remove)?;
+            let before = refused.len();
+            for (key, rival) in &resolution.refused {
+                if let Some(candidate) = candidates.iter().find(|candidate| candidate.key == *key) {
+                    let error = Error::invalid(format!("`{rival}` already holds one of its labels"))
+                        .hint("set `region.winner` to `latest` or to priorities where sources may overlap");
+                    refused.insert(&candidate.key, Misfit::new("label_conflict", error));
+                }
+            }
+            if refused.len() > before {
+                continue;
+            }
+            match self.lay_out(&resolution, candidates, config) {
+                Ok(layout) => {
+                    settled.resolution = resolution;
+                    settled.layout = layout;
+                    break;
+                }
+                Err(error) if error.kind() == Kind::Invalid => {
+                    let culprits = self.without_place(candidates, config)?;
+                    let before = refused.len();
+                    refused.extend(culprits);
+                    if refused.len() == before {
+                        return Err(error);
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        settled.misfits = candidates
+            .iter()
+            .filter_map(|candidate| {
+                refused
+                    .get(candidate.key.as_str())
+                    .map(|misfit| (candidate.key.clone(), candidate.version.clone(), misfit.clone()))
+            })
+            .collect();
+        Ok(settled)
+    }
+
+    fn lay_out(&self, resolution: &Resolution, candidates: &[Candidate], config: &Config) -> Result<Layout> {
+        let Some(kind) = self.kind else {
+            return Ok(Layout::default());
+        };
+        let policy = axis_policy(&config.region.axis, kind)?;
+        let mut sources: HashMap<String, Vec<Label>> =
+            candidates.iter().map(|candidate| (candidate.key.clone(), candidate.labels.clone())).collect();
+        // Runner-ups that come back are known by their labels, whether they are open or not.
+        for owner in resolution.assignments.iter().filter_map(|assignment| assignment.after.as_ref()) {
+            if !sources.contains_key(owner)
+                && let Some(state) = self.ledger.sources.get(owner)
+            {
+                sources.insert(owner.clone(), state.labels.clone());
+            }
+        }
+        lay_out(&self.labels, resolution, &sources, &policy, kind, self.tolerance)
+    }
+
+    /// Candidates whose own labels have no place on the axis.
+    fn without_place<'a>(&self, candidates: &'a [Candidate], config: &Config) -> Result<Vec<(&'a str, Misfit)>> {
+        let mut culprits = Vec::new();
+        for candidate in candidates {
+            let arrival = Arrival {
+                key: candidate.key.clone(),
+                present: Some((candidate.version.clone(), candidate.labels.clone())),
+            };
+            let resolution =
+                resolve(&Ledger::new(self.tolerance), &[arrival], &config.region.winner, config.region.on_remove)?;
+            if let Err(error) = self.lay_out(&resolution, std::slice::from_ref(candidate), config) {
+                culprits.push((candidate.key.as_str(), Misfit::new("label", error)));
+            }
+        }
+        Ok(culprits)
+    }
+
+    /// Follows a commit: labels, lengths, arrays that now exist.
+    pub fn advance(&mut self, layout: &Layout, candidates: &[Candidate]) {
+        let mut labels: Vec<Option<Label>> = match &layout.shift {
+            Some(map) => map.iter().map(|old| old.and_then(|old| self.labels.get(old as usize).cloned())).collect(),
+            None => self.labels.iter().cloned().map(Some).collect(),
+        };
+        labels.resize(layout.length_after as usize, None);
+        for (index, label) in &layout.gaps {
+            labels[*index as usize] = Some(label.clone());
+        }
+        for run in &layout.runs {
+            let Some((key, step)) = &run.source else { continue };
+            let Some(candidate) = candidates.iter().find(|candidate| candidate.key == *key) else { continue };
+            for offset in 0..run.count {
+                labels[(run.start + offset) as usize] = candidate.labels.get((step + offset) as usize).cloned();
+            }
+        }
+        self.labels = labels.into_iter().flatten().collect();
+        if let Some(structure) = &mut self.structure {
+            for array in &mut structure.arrays {
+                let shape = array.shape_with_axis(layout.length_after);
+                array.array.set_shape(shape);
+                array.to_create = None;
+            }
+        }
+    }
+
+    /// How the axis changes.
+    #[must_use]
+    pub fn axis_change(&self, layout: &Layout, config: &Config) -> AxisChange {
+        AxisChange {
+            name: self.structure.as_ref().map(|structure| structure.axis.clone()).unwrap_or_default(),
+            key: config.region.key.names().into_iter().map(str::to_owned).collect(),
+            policy: serde_json::to_value(config.region.axis.policy)
+                .ok()
+                .and_then(|name| name.as_str().map(str::to_owned))
+                .unwrap_or_default(),
+            length_before: layout.length_before,
+            length_after: layout.length_after,
+            moved: layout.moved(),
+        }
+    }
+}
+
+/// The array of a key.
+pub(super) fn key_array<'a>(structure: &'a Structure, name: &str) -> Result<&'a StoreArray> {
+    structure
+        .arrays
+        .iter()
+        .find(|array| array.array.path == name)
+        .ok_or_else(|| Error::invalid(format!("the store has no array `{name}`, which `region.key` names")))
+}
+
+/// The kind of labels that an array holds.
+pub(super) fn label_kind(array: &StoreArray) -> Result<LabelKind> {
+    let text = |name: &str| array.array.attributes.get(name).and_then(serde_json::Value::as_str);
+    LabelKind::of(array.array.data_type, text("units"), text("calendar"))
+}
