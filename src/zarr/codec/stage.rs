@@ -122,7 +122,7 @@ impl Stage {
             Self::Transpose { order } => transpose(current, chunk.shape, order, chunk.element_size, spare)?,
             Self::Delta(delta) => delta.encode(current, spare)?,
             Self::Shuffle { element_size } => {
-                check_shuffle(current.len(), *element_size)?;
+                check_shuffle(current.len(), *element_size).map_err(|error| Error::invalid(error.message()))?;
                 shuffle::encode(current, *element_size, spare);
             }
             Self::Zstd { level, checksum } => zstandard::encode(current, *level, *checksum, spare)?,
