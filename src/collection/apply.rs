@@ -22,7 +22,7 @@ use crate::zarr::write::{ArrayWrite, EmptyChunks, WriteOptions, WriteSummary, wr
 use crate::zarr::{Group, GroupSpec};
 
 /// How long a run waits for another that is writing the same store.
-const LOCK_WAIT: Duration = Duration::from_secs(60);
+const LOCK_WAIT: Duration = Duration::from_mins(1);
 
 /// What the commits of a run add up to.
 #[derive(Default)]
@@ -68,7 +68,7 @@ impl Collection {
             outcome: outcome.into(),
             changes: totals.changes,
             quarantined: totals.quarantined,
-            axis: totals.axis.unwrap_or_default(),
+            axis: totals.axis.unwrap_or_else(|| session.axis_change(&session.unchanged(), &self.config)),
             arrays: totals.arrays,
             usage: self.store.counters().usage() - usage_before,
             written: totals.written,
@@ -112,7 +112,7 @@ impl Collection {
 
         let publishing = Instant::now();
         let record = self.record(session, &examined, &settled, self.store.counters().usage() - usage_before);
-        let mut changes = self.changes(session, &examined, &settled);
+        let mut changes = Self::changes(session, &examined, &settled);
         if !record.sources.is_empty() {
             let number = session.log.append(&record).await?;
             session.ledger.fold(number, &record);

@@ -26,6 +26,13 @@ pub struct Packing {
     pub fill: Option<Vec<u8>>,
 }
 
+impl Packing {
+    /// Whether scale and offset are the same, bit for bit.
+    fn is_packed_like(&self, other: &Self) -> bool {
+        self.scale.to_bits() == other.scale.to_bits() && self.offset.to_bits() == other.offset.to_bits()
+    }
+}
+
 /// A change from one packing to another.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Conversion {
@@ -42,11 +49,7 @@ impl Conversion {
     /// `Invalid` where either type is not a number and the types differ, or the target's scale is zero.
     pub fn between(from: &Packing, to: &Packing, max_error: Option<f64>) -> Result<Option<Self>> {
         let same_fill = from.fill.is_none() || from.fill == to.fill;
-        if from.data_type == to.data_type
-            && from.scale.to_bits() == to.scale.to_bits()
-            && from.offset.to_bits() == to.offset.to_bits()
-            && same_fill
-        {
+        if from.data_type == to.data_type && from.is_packed_like(to) && same_fill {
             return Ok(None);
         }
         if !is_number(from.data_type) || !is_number(to.data_type) {
@@ -98,7 +101,7 @@ impl Conversion {
     fn apply_between<From: Element, To: Element>(&self, bytes: &[u8]) -> Result<Vec<u8>> {
         let from_fill = self.from.fill.as_deref().map(From::read);
         let to_fill = self.to.fill.as_deref().map(To::read);
-        let identity = self.from.scale == self.to.scale && self.from.offset == self.to.offset;
+        let identity = self.from.is_packed_like(&self.to);
         let mut converted = Vec::with_capacity(bytes.len() / From::SIZE * To::SIZE);
         for element in bytes.chunks_exact(From::SIZE) {
             let raw = From::read(element);
@@ -197,10 +200,10 @@ macro_rules! integer_element {
                 i128::from(self)
             }
             fn from_float(value: f64) -> Option<Self> {
+                // One above the largest value is a power of two and so an exact float, which the largest of 64 bits is not.
+                const ABOVE: f64 = (<$kind>::MAX / 2 + 1) as f64 * 2.0;
                 let rounded = value.round_ties_even();
-                // The upper bound of 64-bit types is not a float; `<` keeps the cast exact.
-                let inside = rounded >= <$kind>::MIN as f64 && (rounded < <$kind>::MAX as f64 || rounded as $kind as f64 == rounded);
-                (inside && rounded <= <$kind>::MAX as f64).then_some(rounded as $kind)
+                (rounded >= <$kind>::MIN as f64 && rounded < ABOVE).then_some(rounded as $kind)
             }
             fn from_integer(value: i128) -> Option<Self> {
                 <$kind>::try_from(value).ok()
@@ -244,6 +247,7 @@ macro_rules! float_element {
             fn is_nan(self) -> bool {
                 self.is_nan()
             }
+            #[expect(clippy::float_cmp, reason = "a missing value is one value exactly")]
             fn same(self, other: Self) -> bool {
                 self == other || (self.is_nan() && other.is_nan())
             }

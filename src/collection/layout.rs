@@ -3,7 +3,7 @@
 //! It knows labels and lengths, never values, so the same function makes the plan that people read and the writes that
 //! `apply` does.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::config::{AxisConfig, AxisPolicyName};
 use super::document::{ArrayChange, ChunkState, TOUCHED_LIMIT, TouchedChunk};
@@ -44,6 +44,9 @@ pub struct Layout {
     /// What becomes of each source, with the index ranges that change.
     pub actions: HashMap<String, (Action, Vec<(u64, u64)>)>,
 }
+
+/// One step that changes: its index, the source and its step there, what becomes of the chunk.
+type Cell<'a> = (u64, Option<(&'a str, u64)>, ChunkState);
 
 /// The axis policy with its start and step in the form that labels have.
 ///
@@ -130,7 +133,7 @@ fn label_of_axis(label: &axis::Label, kind: LabelKind) -> Label {
 pub fn lay_out(
     labels: &[Label],
     resolution: &Resolution,
-    sources: &HashMap<String, Vec<Label>>,
+    sources: &BTreeMap<String, Vec<Label>>,
     policy: &AxisPolicy,
     kind: LabelKind,
     tolerance: f64,
@@ -156,7 +159,7 @@ pub fn lay_out(
     };
 
     let mut steps: HashMap<&str, HashMap<LabelKey, u64>> = HashMap::new();
-    let mut cells: Vec<(u64, Option<(&str, u64)>, ChunkState)> = Vec::with_capacity(wanted.len());
+    let mut cells: Vec<Cell<'_>> = Vec::with_capacity(wanted.len());
     let last_old = labels.len() as u64;
     let mut actions: HashMap<String, (Action, Vec<u64>)> = HashMap::new();
     for (assignment, place) in placed.iter().zip(&slots) {
@@ -214,7 +217,7 @@ fn blank_cells<'a>(
     wanted: &[&'a Assignment],
     layout: &Layout,
     tolerance: f64,
-    cells: &mut Vec<(u64, Option<(&'a str, u64)>, ChunkState)>,
+    cells: &mut Vec<Cell<'a>>,
     actions: &mut HashMap<String, (Action, Vec<u64>)>,
 ) {
     let blanked: HashSet<LabelKey> = wanted
@@ -278,7 +281,7 @@ fn ranges(mut indices: Vec<u64>) -> Vec<(u64, u64)> {
 }
 
 /// Joins neighbouring cells whose values are neighbours in the same source.
-fn join_runs(cells: &[(u64, Option<(&str, u64)>, ChunkState)]) -> Vec<StepRun> {
+fn join_runs(cells: &[Cell<'_>]) -> Vec<StepRun> {
     let mut runs: Vec<StepRun> = Vec::new();
     for (index, source, state) in cells {
         if let Some(last) = runs.last_mut()
@@ -328,7 +331,7 @@ impl Layout {
         let shape = array.shape_with_axis(self.length_after);
         let chunk_shape = array.array.chunk_shape.clone();
         let grid: Vec<u64> = shape.iter().zip(&chunk_shape).map(|(length, chunk)| length.div_ceil(*chunk)).collect();
-        let mut rows: std::collections::BTreeMap<u64, ChunkState> = std::collections::BTreeMap::new();
+        let mut rows: BTreeMap<u64, ChunkState> = BTreeMap::new();
         if let Some(axis) = array.axis {
             let chunk = chunk_shape[axis];
             if let Some(map) = &self.shift {

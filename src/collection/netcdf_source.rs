@@ -19,16 +19,15 @@ use crate::zarr::{DataType, Elements, Region, Tile, Values};
 ///
 /// # Errors
 /// `Invalid` where the file's structure cannot be used.
-pub fn open(key: &str, dataset: Arc<Dataset>) -> Result<Source> {
+pub fn open(key: &str, dataset: &Arc<Dataset>) -> Result<Source> {
     let mut source = Source {
         key: key.to_owned(),
         dimensions: BTreeMap::new(),
-        attributes: attributes(&dataset.root().attributes).0,
+        attributes: attributes(&dataset.root().attributes),
         variables: Vec::new(),
         unsupported: Vec::new(),
     };
-    let dataset_for_values = dataset.clone();
-    collect(dataset.root(), &dataset_for_values, &mut source)?;
+    collect(dataset.root(), dataset, &mut source)?;
     Ok(source)
 }
 
@@ -50,7 +49,7 @@ fn collect(group: &netcdf::Group, dataset: &Arc<Dataset>, source: &mut Source) -
 
 /// The variable, or why it cannot be stored.
 fn describe(variable: &netcdf::Variable, dataset: &Arc<Dataset>) -> Result<Result<SourceVariable, String>> {
-    let (mut attributes, mut fill) = attributes(&variable.attributes);
+    let mut attributes = attributes(&variable.attributes);
     attributes.shift_remove("_FillValue");
     let mut dimensions = variable.dimensions.clone();
     let mut shape = variable.shape.clone();
@@ -79,9 +78,7 @@ fn describe(variable: &netcdf::Variable, dataset: &Arc<Dataset>) -> Result<Resul
         }
         netcdf::DataType::Unsupported(what) => return Ok(Err(format!("type `{what}` is not supported"))),
     };
-    if let Some(explicit) = &variable.fill_value {
-        fill = Some(explicit.clone());
-    }
+    let mut fill = variable.fill_value.clone();
     if text {
         // The fill of characters is one byte; a missing text is that byte over and over.
         fill = fill.and_then(|fill| fill.first().map(|byte| vec![*byte; data_type.size().unwrap_or(1)]));
@@ -103,14 +100,14 @@ fn describe(variable: &netcdf::Variable, dataset: &Arc<Dataset>) -> Result<Resul
 
 /// Attributes as JSON. Values that JSON cannot hold (NaN, infinities, bytes that are not text) are left out: they are
 /// missing-value markers, and `_FillValue` travels by its bytes.
-fn attributes(attributes: &[netcdf::Attribute]) -> (Map<String, Value>, Option<Vec<u8>>) {
+fn attributes(attributes: &[netcdf::Attribute]) -> Map<String, Value> {
     let mut map = Map::new();
     for attribute in attributes {
         if let Some(value) = attribute_value(&attribute.value) {
             map.insert(attribute.name.clone(), value);
         }
     }
-    (map, None)
+    map
 }
 
 fn attribute_value(value: &AttributeValue) -> Option<Value> {
@@ -160,7 +157,7 @@ pub fn outline(dataset: &Dataset) -> Value {
     let mut document = Map::new();
     document.insert("dimensions".into(), Value::Object(dimensions));
     document.insert("variables".into(), Value::Array(variables));
-    document.insert("attributes".into(), Value::Object(attributes(&dataset.root().attributes).0));
+    document.insert("attributes".into(), Value::Object(attributes(&dataset.root().attributes)));
     Value::Object(document)
 }
 
@@ -178,7 +175,7 @@ fn outline_group(group: &netcdf::Group, dimensions: &mut Map<String, Value>, var
         described.insert("dimensions".into(), variable.dimensions.clone().into());
         described.insert("shape".into(), variable.shape.clone().into());
         described.insert("chunk_shape".into(), variable.chunk_shape.clone().map_or(Value::Null, Into::into));
-        described.insert("attributes".into(), Value::Object(attributes(&variable.attributes).0));
+        described.insert("attributes".into(), Value::Object(attributes(&variable.attributes)));
         variables.push(Value::Object(described));
     }
     for child in &group.groups {

@@ -141,7 +141,7 @@ impl Opener<'_> {
         let source = match self.hook {
             None => {
                 let dataset = Dataset::open(self.sources, key, Some(&etag)).await.category("unreadable")?;
-                netcdf_source::open(key, Arc::new(dataset)).context(|| url.clone()).category("unreadable")?
+                netcdf_source::open(key, &Arc::new(dataset)).context(|| url.clone()).category("unreadable")?
             }
             Some(hook) => {
                 let input = match self.sources.local_path(key) {

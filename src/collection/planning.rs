@@ -71,7 +71,7 @@ impl Collection {
         }
         let gone: Vec<String> = examined.gone.iter().map(|(key, _)| key.clone()).collect();
         let settled = session.settle(&examined.candidates, &gone, &self.config)?;
-        let changes = self.changes(&session, &examined, &settled);
+        let changes = Self::changes(&session, &examined, &settled);
         let arrays = match &session.structure {
             Some(structure) if settled.layout.length_after > 0 => settled.layout.touched(structure),
             _ => Vec::new(),
@@ -244,7 +244,7 @@ impl Collection {
     }
 
     /// What becomes of each source, for plans and reports.
-    pub(super) fn changes(&self, session: &Session, examined: &Examined, settled: &Settled) -> Vec<Change> {
+    pub(super) fn changes(session: &Session, examined: &Examined, settled: &Settled) -> Vec<Change> {
         let mut changes = Vec::new();
         let kind = session.kind;
         let blank = |key: &str, version: Option<&SourceVersion>| Change {
@@ -269,7 +269,7 @@ impl Collection {
             let (action, indices) =
                 settled.layout.actions.get(&candidate.key).cloned().unwrap_or((Action::RunnerUp, Vec::new()));
             let reason = if action == Action::RunnerUp {
-                let owner = candidate.labels.iter().find_map(|label| self.owner_after(session, settled, label));
+                let owner = candidate.labels.iter().find_map(|label| owner_after(session, settled, label));
                 format!("`{}` owns its labels; it is kept as runner-up", owner.unwrap_or_default())
             } else {
                 reason(action).to_owned()
@@ -315,16 +315,17 @@ impl Collection {
         changes.sort_by(|left, right| left.key.cmp(&right.key));
         changes
     }
+}
 
-    fn owner_after(&self, session: &Session, settled: &Settled, label: &super::label::Label) -> Option<String> {
-        let key = label.key(session.ledger.tolerance());
-        settled
-            .resolution
-            .assignments
-            .iter()
-            .find(|assignment| assignment.label.key(session.ledger.tolerance()) == key)
-            .map_or_else(|| session.ledger.owner(label).map(str::to_owned), |assignment| assignment.after.clone())
-    }
+/// Who owns a label when the batch is done.
+fn owner_after(session: &Session, settled: &Settled, label: &super::label::Label) -> Option<String> {
+    let key = label.key(session.ledger.tolerance());
+    settled
+        .resolution
+        .assignments
+        .iter()
+        .find(|assignment| assignment.label.key(session.ledger.tolerance()) == key)
+        .map_or_else(|| session.ledger.owner(label).map(str::to_owned), |assignment| assignment.after.clone())
 }
 
 fn reason(action: Action) -> &'static str {

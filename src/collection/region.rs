@@ -36,7 +36,7 @@ pub enum RegionRequest {
 const MEMORY: u64 = 1 << 30;
 
 /// How long to wait for another writer.
-const LOCK_WAIT: Duration = Duration::from_secs(60);
+const LOCK_WAIT: Duration = Duration::from_mins(1);
 
 /// Runs of neighbouring indices: first index in the data set, first index in the store, length.
 type Runs = Vec<(u64, u64, u64)>;

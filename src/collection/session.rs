@@ -1,6 +1,6 @@
 //! What one run of a verb knows: the ledger, the store's structure and labels, and how they follow each commit.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::config::{Config, Guard};
 use super::document::AxisChange;
@@ -250,7 +250,7 @@ impl Session {
             return Ok(Layout::default());
         };
         let policy = axis_policy(&config.region.axis, kind)?;
-        let mut sources: HashMap<String, Vec<Label>> =
+        let mut sources: BTreeMap<String, Vec<Label>> =
             candidates.iter().map(|candidate| (candidate.key.clone(), candidate.labels.clone())).collect();
         // Runner-ups that come back are known by their labels, whether they are open or not.
         for owner in resolution.assignments.iter().filter_map(|assignment| assignment.after.as_ref()) {
@@ -305,6 +305,13 @@ impl Session {
                 array.to_create = None;
             }
         }
+    }
+
+    /// The layout of a run that changes nothing.
+    #[must_use]
+    pub fn unchanged(&self) -> Layout {
+        let length = self.labels.len() as u64;
+        Layout { length_before: length, length_after: length, ..Layout::default() }
     }
 
     /// How the axis changes.

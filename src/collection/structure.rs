@@ -132,8 +132,7 @@ impl Structure {
         self.arrays
             .iter()
             .filter(|array| array.role == Role::Key)
-            .filter_map(|array| array.axis.map(|position| array.array.shape[position]))
-            .next()
+            .find_map(|array| array.axis.map(|position| array.array.shape[position]))
             .unwrap_or(0)
     }
 
@@ -288,12 +287,11 @@ pub(super) fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
     names.map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 
+/// Data type, attributes and fill.
+type ElementType = (DataType, Map<String, Value>, Option<Vec<u8>>);
+
 /// Data type, attributes and fill of a variable in the store.
-fn element_type(
-    variable: &SourceVariable,
-    config: &Config,
-    format: Format,
-) -> Result<(DataType, Map<String, Value>, Option<Vec<u8>>)> {
+fn element_type(variable: &SourceVariable, config: &Config, format: Format) -> Result<ElementType> {
     let mut attributes = variable.attributes.clone();
     if let DataType::FixedBytes { length } = variable.data_type {
         let strings = config.variables.strings.unwrap_or(match format {

@@ -75,16 +75,16 @@ impl TimeUnits {
         }
         let fraction = (value - whole) * self.unit_nanoseconds as f64;
         let nanoseconds = (whole as i128).checked_mul(self.unit_nanoseconds)? + fraction.round() as i128;
-        self.from_nanoseconds(nanoseconds)
+        self.whole_milliseconds(nanoseconds)
     }
 
     /// Milliseconds since 1970 of an integer value.
     #[must_use]
     pub fn milliseconds_of_integer(&self, value: i64) -> Option<i64> {
-        self.from_nanoseconds(i128::from(value).checked_mul(self.unit_nanoseconds)?)
+        self.whole_milliseconds(i128::from(value).checked_mul(self.unit_nanoseconds)?)
     }
 
-    fn from_nanoseconds(&self, nanoseconds: i128) -> Option<i64> {
+    fn whole_milliseconds(&self, nanoseconds: i128) -> Option<i64> {
         let milliseconds = (nanoseconds + 500_000).div_euclid(1_000_000);
         i64::try_from(milliseconds + i128::from(self.reference_milliseconds)).ok()
     }

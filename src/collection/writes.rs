@@ -113,12 +113,10 @@ fn source_patches(array: &StoreArray, run: &StepRun, values: &Arc<dyn Values>, s
     let region = steps(array, run.start, run.count);
     let mut inner = region.clone();
     let mut origin = vec![0; region.dimensionality()];
-    for dimension in 0..region.dimensionality() {
-        if Some(dimension) == array.axis {
-            origin[dimension] = step;
-        } else {
-            inner.shape[dimension] = values.shape()[dimension];
-        }
+    inner.shape.copy_from_slice(values.shape());
+    if let Some(axis) = array.axis {
+        inner.shape[axis] = run.count;
+        origin[axis] = step;
     }
     if inner != region {
         patches.push(Patch { region, content: Content::Fill });

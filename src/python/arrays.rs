@@ -101,11 +101,11 @@ fn data_type(array: &Bound<'_, PyUntypedArray>) -> Option<DataType> {
     })
 }
 
+/// Attributes, and the bytes of `_FillValue`.
+type Attributes = (Map<String, Value>, Option<Vec<u8>>);
+
 /// Attributes as JSON, and `_FillValue` as the bytes of one element of `array`. Numbers that JSON cannot hold are left out.
-fn attributes(
-    attributes: &Bound<'_, PyAny>,
-    array: Option<&Bound<'_, PyUntypedArray>>,
-) -> PyResult<(Map<String, Value>, Option<Vec<u8>>)> {
+fn attributes(attributes: &Bound<'_, PyAny>, array: Option<&Bound<'_, PyUntypedArray>>) -> PyResult<Attributes> {
     let mut map = Map::new();
     let mut fill = None;
     for (name, value) in attributes.cast::<PyDict>()?.iter() {

@@ -126,7 +126,6 @@ impl Collection {
         wait(py, progress, token, move |run| async move { to_json(&inner.verify(&request, &run).await?) })
     }
 
-    #[expect(clippy::needless_pass_by_value, reason = "PyO3 extracts lists by value")]
     fn retry(&self, py: Python<'_>, keys: Vec<String>) -> PyResult<String> {
         let inner = self.inner.clone();
         wait(py, None, None, move |_| async move {

@@ -17,6 +17,7 @@ use crate::zarr::{Group, Region};
 
 /// See the stub.
 #[pyfunction]
+#[expect(clippy::needless_pass_by_value, reason = "PyO3 extracts dictionaries by value")]
 #[pyo3(signature = (dataset, url, storage_options, region, progress=None, token=None))]
 pub(super) fn write_region(
     py: Python<'_>,
@@ -79,6 +80,7 @@ pub(super) fn describe_netcdf(py: Python<'_>, path: String) -> PyResult<String> 
 
 /// See the stub.
 #[pyfunction]
+#[expect(clippy::needless_pass_by_value, reason = "PyO3 extracts dictionaries and lists by value")]
 pub(super) fn read_zarr(
     py: Python<'_>,
     url: &str,

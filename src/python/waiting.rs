@@ -97,8 +97,7 @@ where
         let _ = sender.send(future.await);
     });
     loop {
-        let received = py.detach(receive);
-        match received {
+        match py.detach(receive) {
             Ok(result) => {
                 tell(py, progress, &latest)?;
                 return result.into_python(py);
