@@ -11,6 +11,17 @@ from numpy.typing import NDArray
 
 from regraft.encoded import EncodedDataset, Hook, Progress
 
+__all__ = [
+    "CancelToken",
+    "Collection",
+    "__version__",
+    "describe_netcdf",
+    "error_kinds",
+    "init_config",
+    "read_zarr",
+    "write_region",
+]
+
 __version__: str
 """Version of the package, from ``Cargo.toml``."""
 
