@@ -238,12 +238,20 @@ fn meta_of(meta: &object_store::ObjectMeta) -> ObjectMeta {
 fn failure(error: &object_store::Error, heard: Heard) -> Failure {
     use object_store::Error;
     let text = error.to_string();
-    let reason = || reason_of(&text);
+    let deepest = deepest(error);
+    // Without an answer only the last cause tells: a refused connection, a certificate.
+    let reason = || {
+        let reason = reason_of(&text);
+        if heard.status == 0 && !reason.contains(&deepest) { format!("{reason}: {deepest}") } else { reason }
+    };
     if heard.no_keys {
         return Failure::Denied(format!("no keys were found for this place: {}", reason()));
     }
     if text.contains("NoSuchBucket") || text.contains("ContainerNotFound") {
         return Failure::Missing("the bucket does not exist".into());
+    }
+    if deepest.contains("peer certificate") {
+        return Failure::Invalid(format!("{deepest}; `SSL_CERT_FILE` names the certificates that are trusted"));
     }
     match heard.status {
         404 => return Failure::Absent,
@@ -252,6 +260,7 @@ fn failure(error: &object_store::Error, heard: Heard) -> Failure {
         401 | 403 => return Failure::Denied(reason()),
         400 if text.contains("ExpiredToken") || text.contains("InvalidToken") => return Failure::Denied(reason()),
         400 if text.contains("RequestTimeout") => return Failure::Transient(reason()),
+        200 | 206 if text.contains("Header missing") => return Failure::Invalid(reason()),
         200 if text.contains("SlowDown") => return Failure::Throttled(reason()),
         408 | 409 | 500 | 502 | 504 => return Failure::Transient(reason()),
         301 | 307 => return Failure::Invalid(format!("the bucket is in another region: {}", reason())),
@@ -271,6 +280,15 @@ fn failure(error: &object_store::Error, heard: Heard) -> Failure {
     }
 }
 
+/// The text of the last cause.
+fn deepest(error: &object_store::Error) -> String {
+    let mut current: &dyn std::error::Error = error;
+    while let Some(cause) = current.source() {
+        current = cause;
+    }
+    current.to_string()
+}
+
 /// The part of an error's text that a person needs: the service's code and message where it sent XML, without the URL that
 /// our own message names.
 fn reason_of(text: &str) -> String {
@@ -284,7 +302,7 @@ fn reason_of(text: &str) -> String {
         (Some(code), Some(message), _) => format!("{code}: {message}"),
         (Some(code), None, _) => code.to_owned(),
         (None, _, Some(status)) => status.to_owned(),
-        (None, _, None) => text.rsplit(" - ").next().unwrap_or(text).to_owned(),
+        (None, _, None) => text.rsplit(" - ").next().unwrap_or(text).trim_start_matches("HTTP error: ").to_owned(),
     }
 }
 
@@ -302,6 +320,6 @@ mod tests {
             reason_of("x - Server returned non-2xx status code: 503 Service Unavailable: "),
             "503 Service Unavailable"
         );
-        assert_eq!(reason_of("Error performing GET http://h in 1ms - HTTP error: refused"), "HTTP error: refused");
+        assert_eq!(reason_of("Error performing GET http://h in 1ms - HTTP error: refused"), "refused");
     }
 }

@@ -5,5 +5,6 @@ mod netcdf;
 mod processes;
 mod servers;
 mod store;
+mod store_answers;
 mod store_contract;
 mod store_faults;
