@@ -283,3 +283,62 @@ fn errors_name_the_file() {
         }
     }
 }
+
+/// Seconds of processor time that this process has used.
+fn processor_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+    (fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()) / 100.0
+}
+
+/// `REGRAFT_DECODE=day.nc cargo test --release decoding_speed -- --ignored --nocapture` prints what all chunks of a file
+/// cost on two threads, beside inflating alone.
+#[test]
+#[ignore = "a measurement"]
+fn decoding_speed() {
+    use rayon::prelude::*;
+
+    let Some(path) = std::env::var_os("REGRAFT_DECODE").map(PathBuf::from) else { return };
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+    let measure = |what: &str, run: &(dyn Fn() -> usize + Sync)| {
+        let mut best = (f64::MAX, f64::MAX, 0);
+        for _ in 0..5 {
+            let (processor, wall) = (processor_seconds(), Instant::now());
+            let bytes = pool.install(run);
+            let took = (processor_seconds() - processor, wall.elapsed().as_secs_f64(), bytes);
+            best = if took.0 < best.0 { took } else { best };
+        }
+        eprintln!("{what}: {:.3} CPU s, {:.3} s, {} MB", best.0, best.1, best.2 / 1_000_000);
+    };
+    measure("open and index", &|| {
+        let dataset = open(&path).unwrap();
+        variables(dataset.root()).iter().map(|variable| dataset.blocks(variable).unwrap().len()).sum()
+    });
+    let dataset = open(&path).unwrap();
+    let jobs: Vec<(&Variable, usize, Bytes)> = variables(dataset.root())
+        .into_iter()
+        .flat_map(|variable| {
+            let all: Vec<usize> = (0..dataset.blocks(variable).unwrap().len()).collect();
+            let fetched = block_on(dataset.fetch(variable, &all)).unwrap();
+            all.into_iter().zip(fetched).map(move |(block, encoded)| (variable, block, encoded))
+        })
+        .collect();
+    measure("decode", &|| {
+        let decoded = jobs.par_iter().map_init(Vec::new, |buffer, (variable, block, encoded)| {
+            *buffer = dataset.decode(variable, *block, encoded, std::mem::take(buffer)).unwrap();
+            buffer.len()
+        });
+        decoded.sum()
+    });
+    measure("inflate alone", &|| {
+        let inflated = jobs.par_iter().map_init(
+            || (libdeflater::Decompressor::new(), Vec::new()),
+            |(decompressor, buffer), (variable, block, encoded)| {
+                let shape = &dataset.blocks(variable).unwrap()[*block].decoded_shape;
+                buffer.resize(shape.iter().product::<u64>() as usize * variable.data_type.size().unwrap(), 0);
+                decompressor.zlib_decompress(encoded, buffer).unwrap_or(0)
+            },
+        );
+        inflated.sum()
+    });
+}
