@@ -3,17 +3,18 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use hdf5_reader::storage::DynStorage;
 use serde_json::Value;
 
 use super::block::{Block, Layout, Place, Storage, Text, byte_count, too_large};
+use super::classic;
+use super::elements::{place_block, without_padding};
 use super::hdf5::Container;
 use super::limits::Limits;
 use super::signature::{Format, recognise};
 use super::source::{HEAD, Source};
 use super::structure::{DataType, Group, Variable};
-use super::{byte_order, classic};
 use crate::error::{Context, Error, Result};
 use crate::store::{ETag, ObjectMeta, Store};
 
@@ -176,7 +177,7 @@ impl Dataset {
         let all = self.stored_blocks(variable)?;
         let mut ranges = Vec::new();
         for &block in blocks {
-            ranges_of(self.block(&all, block)?, &mut ranges);
+            ranges.extend(range_of(self.block(&all, block)?));
         }
         let mut fetched = self.named(variable, self.source.fetch(&ranges).await)?.into_iter();
         let mut encoded = Vec::with_capacity(blocks.len());
@@ -186,10 +187,8 @@ impl Dataset {
                 Place::Missing => Bytes::new(),
                 Place::Inline { offset } => self.named(variable, inline(&variable.layout, *offset, block))?,
                 Place::Run { .. } | Place::Chunk { .. } => fetched.next().unwrap_or_default(),
-                Place::Records { count, .. } => {
-                    let mut gathered = BytesMut::with_capacity(block.encoded_size as usize);
-                    fetched.by_ref().take(*count as usize).for_each(|record| gathered.extend_from_slice(&record));
-                    gathered.freeze()
+                Place::Records { address, stride, count, bytes } => {
+                    self.named(variable, self.source.gather(*address, *stride, *count, *bytes).await)?
                 }
             });
         }
@@ -293,25 +292,13 @@ impl Dataset {
     }
 }
 
-fn without_padding(bytes: &[u8], padding: Option<u8>) -> Vec<u8> {
-    let end = match padding {
-        // netCDF-C hands out C strings, whatever pads them.
-        None | Some(0) => bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len()),
-        Some(padding) => bytes.iter().rposition(|&byte| byte != padding).map_or(0, |last| last + 1),
-    };
-    bytes[..end].to_vec()
-}
-
-fn ranges_of(block: &Block, ranges: &mut Vec<Range<u64>>) {
+/// The one run of a block; records are gathered, the rest is at hand.
+fn range_of(block: &Block) -> Option<Range<u64>> {
     match &block.place {
-        Place::Missing | Place::Inline { .. } => {}
         Place::Run { address } | Place::Chunk { address, .. } => {
-            ranges.push(*address..address.saturating_add(block.encoded_size));
+            Some(*address..address.saturating_add(block.encoded_size))
         }
-        Place::Records { address, stride, count, bytes } => ranges.extend((0..*count).map(|record| {
-            let start = address + record * stride;
-            start..start + bytes
-        })),
+        Place::Missing | Place::Inline { .. } | Place::Records { .. } => None,
     }
 }
 
@@ -323,99 +310,5 @@ fn inline(layout: &Layout, offset: usize, block: &Block) -> Result<Bytes> {
             Err(Error::corrupt(format!("expected `{end}` bytes in the object header, found `{}`", bytes.len())))
         }
         _ => Err(Error::internal("an inline block of a variable that is not inline")),
-    }
-}
-
-impl Layout {
-    fn decoded(&self, shape: &[u64], block: &Block, encoded: &Bytes, recycled: Vec<u8>) -> Result<Vec<u8>> {
-        let mut output = recycled;
-        let size = byte_count(&block.decoded_shape, self.element_size as u64)? as usize;
-        match (&block.place, &self.storage) {
-            (Place::Missing, _) => {
-                output.clear();
-                repeat(&self.fill, size, &mut output);
-            }
-            (Place::Chunk { filter_mask, .. }, Storage::Chunks { pipeline, .. }) => {
-                pipeline.decode(encoded, *filter_mask, self.element_size, size, &mut output)?;
-            }
-            _ => {
-                if encoded.len() != size {
-                    return Err(Error::corrupt(format!("expected `{size}` bytes, found `{}`", encoded.len())));
-                }
-                output.clear();
-                output.extend_from_slice(encoded);
-            }
-        }
-        if self.big_endian && block.place != Place::Missing {
-            byte_order::swap(&mut output, self.element_size);
-        }
-        if self.extent != shape {
-            self.pad(block, &mut output);
-        }
-        Ok(output)
-    }
-
-    /// Overwrites what lies beyond the stored extent: chunks may hold old bytes there.
-    fn pad(&self, block: &Block, elements: &mut [u8]) {
-        let last = |dimension: usize| block.region_start[dimension] + block.decoded_shape[dimension];
-        if (0..self.extent.len()).all(|dimension| last(dimension) <= self.extent[dimension]) {
-            return;
-        }
-        let mut index = block.region_start.clone();
-        for element in elements.chunks_exact_mut(self.element_size) {
-            if index.iter().zip(&self.extent).any(|(index, extent)| index >= extent) {
-                element.copy_from_slice(&self.padding);
-            }
-            for dimension in (0..index.len()).rev() {
-                index[dimension] += 1;
-                if index[dimension] < last(dimension) {
-                    break;
-                }
-                index[dimension] = block.region_start[dimension];
-            }
-        }
-    }
-}
-
-/// `size` bytes of `element` after another.
-fn repeat(element: &[u8], size: usize, output: &mut Vec<u8>) {
-    match element {
-        [] => {}
-        _ if element.iter().all(|byte| *byte == element[0]) => output.resize(size, element[0]),
-        _ => {
-            output.reserve_exact(size);
-            output.extend_from_slice(element);
-            while output.len() < size {
-                let more = output.len().min(size - output.len());
-                output.extend_from_within(..more);
-            }
-        }
-    }
-}
-
-/// Copies the rows of a decoded block to their place in the whole variable.
-fn place_block(block: &Block, decoded: &[u8], shape: &[u64], element_size: usize, whole: &mut [u8]) {
-    let Some((&row, outer)) = block.region_shape.split_last() else {
-        whole.copy_from_slice(decoded);
-        return;
-    };
-    let row_bytes = row as usize * element_size;
-    let mut index = vec![0_u64; outer.len()];
-    for _ in 0..outer.iter().product::<u64>() {
-        let mut source = 0;
-        let mut target = 0;
-        for (dimension, position) in index.iter().chain([&0]).enumerate() {
-            source = source * block.decoded_shape[dimension] + position;
-            target = target * shape[dimension] + block.region_start[dimension] + position;
-        }
-        let (source, target) = (source as usize * element_size, target as usize * element_size);
-        whole[target..target + row_bytes].copy_from_slice(&decoded[source..source + row_bytes]);
-        for dimension in (0..index.len()).rev() {
-            index[dimension] += 1;
-            if index[dimension] < outer[dimension] {
-                break;
-            }
-            index[dimension] = 0;
-        }
     }
 }

@@ -17,6 +17,6 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { whole_file: 256 << 20, block: 256 << 20, read: 4 << 30, blocks: 4 << 20, header: 64 << 20 }
+        Self { whole_file: 256 << 20, block: 256 << 20, read: 1 << 30, blocks: 1 << 20, header: 64 << 20 }
     }
 }

@@ -60,6 +60,7 @@ mod classic;
 mod dataset;
 mod decode;
 pub mod describe;
+mod elements;
 mod hdf5;
 mod limits;
 mod shuffle;

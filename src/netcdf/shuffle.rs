@@ -119,7 +119,7 @@ mod tests {
     #[ignore = "a measurement"]
     fn unshuffle_speed() {
         for element_size in [2, 4, 8, 3] {
-            let planes: Vec<u8> = (0..8_u32 << 20).map(|index| (index * 31 >> 3) as u8).collect();
+            let planes: Vec<u8> = (0..8_u32 << 20).map(|index| ((index * 31) >> 3) as u8).collect();
             let mut output = vec![0; planes.len()];
             let mut measure = |name: &str, run: &mut dyn FnMut(&mut [u8])| {
                 let mut best = f64::MAX;

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use hdf5_reader::storage::{DynStorage, Storage, StorageBuffer};
 
 use super::limits::Limits;
@@ -81,6 +81,29 @@ impl Source {
             Self::Memory(bytes) => Ok(ranges.iter().map(|range| slice(bytes, range)).collect()),
             Self::Ranges(object) => object.store.get_ranges(&object.key, ranges, Some(&object.etag)).await,
         }
+    }
+
+    /// `count` runs of `length` bytes, the first at `start` and each `stride` after the one before, end to end.
+    pub(crate) async fn gather(&self, start: u64, stride: u64, count: u64, length: u64) -> Result<Bytes> {
+        let run = |index: u64| {
+            let start = start + index * stride;
+            start..start + length
+        };
+        let mut gathered = BytesMut::with_capacity((count * length) as usize);
+        match self {
+            Self::Memory(bytes) => {
+                self.check(&[run(count - 1)])?;
+                (0..count).for_each(|index| {
+                    let run = run(index);
+                    gathered.extend_from_slice(&bytes[run.start as usize..run.end as usize]);
+                });
+            }
+            Self::Ranges(_) => {
+                let runs: Vec<Range<u64>> = (0..count).map(run).collect();
+                self.fetch(&runs).await?.iter().for_each(|run| gathered.extend_from_slice(run));
+            }
+        }
+        Ok(gathered.freeze())
     }
 
     /// The bytes of `range`, waiting for them.

@@ -157,7 +157,7 @@ fn opening_is_lazy() {
     }
 }
 
-/// Seeded numbers (SplitMix64), the same on every machine.
+/// Seeded numbers (`SplitMix64`), the same on every machine.
 struct Numbers(u64);
 
 impl Numbers {

@@ -78,8 +78,30 @@ pub(super) fn element(hdf5: &Datatype) -> Element {
     }
 }
 
-/// Where the elements of the data set behind `header` lie; addresses count from `base`.
-pub(super) fn layout(header: &ObjectHeader, offset_size: u8, base: u64) -> Result<(DataType, Layout)> {
+/// Whether a type is written as a number that fills its bytes, IEEE where it is a float. `hdf5-reader` drops the fields
+/// that tell, and reading a 12-bit integer as a 16-bit one would be silently wrong. What is no number is plain.
+fn is_plain_number(encoded: &[u8]) -> bool {
+    let [class, bits, _, _, size @ 0..=255, 0, 0, 0, offset, 0, precision, 0, properties @ ..] = encoded else {
+        return true;
+    };
+    let fills = *offset == 0 && u16::from(*precision) == u16::from(*size) * 8;
+    match (class & 15, size) {
+        (0, _) => fills,
+        // Exponent and mantissa: location and size; the bias. Bit 6 of the flags is the byte order of a VAX.
+        (1, 4) => fills && bits & 64 == 0 && properties.starts_with(&[23, 8, 0, 23, 127, 0, 0, 0]),
+        (1, 8) => fills && bits & 64 == 0 && properties.starts_with(&[52, 11, 0, 52, 255, 3, 0, 0]),
+        _ => true,
+    }
+}
+
+/// Where the elements of the data set behind `header` lie, whose type is written as `encoded_type`; addresses count from
+/// `base`.
+pub(super) fn layout(
+    header: &ObjectHeader,
+    encoded_type: &[u8],
+    offset_size: u8,
+    base: u64,
+) -> Result<(DataType, Layout)> {
     let mut hdf5 = None;
     let mut dataspace = None;
     let mut place = None;
@@ -102,7 +124,10 @@ pub(super) fn layout(header: &ObjectHeader, offset_size: u8, base: u64) -> Resul
     let hdf5 = hdf5.ok_or_else(|| missing("data type"))?;
     let dataspace = dataspace.ok_or_else(|| missing("shape"))?;
     let place = place.ok_or_else(|| missing("data layout"))?;
-    let Element { data_type, big_endian, text } = element(&hdf5.datatype);
+    let Element { mut data_type, big_endian, text } = element(&hdf5.datatype);
+    if data_type.size().is_some() && !is_plain_number(encoded_type) {
+        data_type = DataType::Unsupported("number with unused bits".to_owned());
+    }
     let element_size = match (data_type.size(), &hdf5.datatype) {
         (Some(size), _) => size,
         (None, Datatype::String { size: StringSize::Fixed(length), .. }) => *length as usize,

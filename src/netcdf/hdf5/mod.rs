@@ -90,7 +90,7 @@ impl Container {
     pub(crate) fn structure(&self) -> Result<Group> {
         let root = guarded(|| self.file.root_group())?;
         let mut dimensions = Dimensions::default();
-        let mut visited = HashSet::new();
+        let mut visited = HashSet::from([root.address()]);
         let mut found = self.explore(root, String::new(), String::new(), &mut dimensions, &mut visited)?;
         dimensions.attach(&mut found);
         dimensions.measure(&found);
@@ -190,7 +190,9 @@ impl Container {
                 if grows { dimension.size.max(extent) } else { extent }
             })
             .collect();
-        let (data_type, layout) = element::layout(&member.header, self.file.superblock().offset_size, self.base)?;
+        let encoded = guarded(|| dataset.raw_datatype()).unwrap_or_default();
+        let (data_type, layout) =
+            element::layout(&member.header, &encoded, self.file.superblock().offset_size, self.base)?;
         let chunk_shape = layout.chunk_shape();
         let fill_value = explicit_fill(&attributes, &layout).filter(|_| data_type.size().is_some());
         Ok(Variable {
