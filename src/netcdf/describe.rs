@@ -86,29 +86,3 @@ fn hexadecimal(bytes: &[u8]) -> String {
     }
     text
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// `REGRAFT_DUMP="in.nc=out.json …"` (one a line) writes the description of each file beside an oracle's.
-    #[test]
-    #[ignore = "a tool for comparing with other readers"]
-    fn dump() {
-        let list = std::fs::read_to_string(std::env::var("REGRAFT_DUMP").unwrap()).unwrap();
-        for (input, output) in list.lines().filter_map(|line| line.split_once('\t')) {
-            let bytes = std::fs::read(input).unwrap();
-            let start = std::time::Instant::now();
-            let described = match Dataset::from_bytes(input, bytes.into()) {
-                Ok(dataset) => {
-                    let opened = start.elapsed().as_secs_f64();
-                    let mut described = describe(&dataset);
-                    described["seconds"] = json!([opened, start.elapsed().as_secs_f64()]);
-                    described
-                }
-                Err(error) => json!({"error": format!("{}: {error}", error.kind().name())}),
-            };
-            std::fs::write(output, described.to_string()).unwrap();
-        }
-    }
-}
