@@ -61,6 +61,8 @@ pub struct Array {
     /// How chunks are put together into a shard; `Some` exactly where `shard_shape` is.
     pub sharding: Option<Arc<Sharding>>,
     pub(super) key_encoding: KeyEncoding,
+    /// Whether v2's attributes name dimensions; a scalar's list is empty, but xarray wants it.
+    pub(super) has_dimension_names: bool,
     /// `zarr.json`, or `.zarray`, as it was read.
     pub(super) document: Map<String, Value>,
 }

@@ -93,6 +93,12 @@ impl ArraySpec {
     /// # Errors
     /// `Invalid` where the specification contradicts itself or the format cannot express it.
     pub fn array(&self, format: Format) -> Result<Array> {
+        if self.dimension_names.len() != self.shape.len() {
+            let (path, names, shape) = (&self.path, &self.dimension_names, &self.shape);
+            return Err(Error::invalid(format!(
+                "array `{path}`: dimension names `{names:?}` do not fit shape `{shape:?}`"
+            )));
+        }
         let array = match format {
             Format::V2 => metadata_v2::create(self).and_then(|document| {
                 let mut attributes = self.attributes.clone();
@@ -101,13 +107,6 @@ impl ArraySpec {
             }),
             Format::V3 => metadata_v3::create(self).and_then(|document| metadata_v3::parse(&self.path, &document)),
         };
-        let array = array.and_then(|array| match array.dimension_names == self.dimension_names {
-            true => Ok(array),
-            false => Err(Error::invalid(format!(
-                "dimension names `{:?}` do not fit shape `{:?}`",
-                self.dimension_names, self.shape
-            ))),
-        });
         array.context(|| format!("array `{}`", self.path))
     }
 }

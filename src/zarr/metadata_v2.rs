@@ -50,9 +50,9 @@ pub(super) fn parse(path: &str, document: &Map<String, Value>, attributes: &Map<
         Some(names) if names.len() == shape.len() && names.iter().all(Value::is_string) => {
             let names = names.iter().filter_map(Value::as_str).map(str::to_owned).collect();
             attributes.shift_remove(DIMENSIONS);
-            names
+            Some(names)
         }
-        _ => Vec::new(),
+        _ => None,
     };
     Ok(Array {
         path: path.to_owned(),
@@ -64,7 +64,8 @@ pub(super) fn parse(path: &str, document: &Map<String, Value>, attributes: &Map<
         chunk_shape,
         shard_shape: None,
         data_type,
-        dimension_names,
+        has_dimension_names: dimension_names.is_some(),
+        dimension_names: dimension_names.unwrap_or_default(),
         attributes,
         sharding: None,
         document: document.clone(),
@@ -81,7 +82,7 @@ pub(super) fn document(array: &Array) -> Map<String, Value> {
 /// The `.zattrs` of `array`.
 pub(super) fn attributes(array: &Array) -> Map<String, Value> {
     let mut attributes = array.attributes.clone();
-    if !array.dimension_names.is_empty() {
+    if array.has_dimension_names {
         attributes.insert(DIMENSIONS.to_owned(), array.dimension_names.clone().into());
     }
     attributes

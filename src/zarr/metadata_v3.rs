@@ -84,6 +84,7 @@ pub(super) fn parse(path: &str, document: &Map<String, Value>) -> Result<Array> 
         chunk_shape,
         shard_shape,
         data_type,
+        has_dimension_names: !dimension_names.is_empty(),
         dimension_names,
         sharding,
         document: document.clone(),

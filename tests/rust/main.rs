@@ -8,3 +8,5 @@ mod store;
 mod store_answers;
 mod store_contract;
 mod store_faults;
+mod zarr_metadata;
+mod zarr_read;
