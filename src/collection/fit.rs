@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::config::{Config, Guard, Missing};
 use super::convert::{Conversion, Converted, Packing, is_number};
-use super::label::texts;
+use super::label::{Label, LabelKind, join, texts};
 use super::ledger::Quarantine;
 use super::source::{Source, SourceVariable, unpacked};
 use super::structure::{Role, StoreArray, Structure};
@@ -252,8 +252,7 @@ impl<T> Category<T> for Result<T> {
 ///
 /// # Errors
 /// [`Misfit`] of category `label` where one is missing, of `structure` where the key is.
-pub async fn labels(source: &Source, config: &Config) -> Result<Vec<super::label::Label>, Misfit> {
-    use super::label::{LabelKind, join};
+pub async fn labels(source: &Source, config: &Config) -> Result<Vec<Label>, Misfit> {
     let axis = super::structure::axis_of(source, &config.region.key, config.region.dimension.as_deref())
         .category("structure")?;
     let mut columns = Vec::new();
@@ -281,5 +280,12 @@ pub async fn labels(source: &Source, config: &Config) -> Result<Vec<super::label
             .category("label")?;
         columns.push((kind, labels));
     }
-    Ok(join(columns))
+    let labels = join(columns);
+    let blank = |label: &Label| matches!(label, Label::Text(text, _) if text.trim_matches(['|', ' ']).is_empty());
+    if let Some(step) = labels.iter().position(blank) {
+        let error = Error::invalid(format!("the label at index `{step}` is blank, so it cannot be told from others"))
+            .hint("join what is unique: `region.key: [PLATFORM_NUMBER, CYCLE_NUMBER, DIRECTION]`, for instance");
+        return Err(Misfit::new("label", error));
+    }
+    Ok(labels)
 }

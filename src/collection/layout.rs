@@ -141,7 +141,12 @@ pub fn lay_out(
     let wanted: Vec<&Assignment> = resolution.assignments.iter().filter(|assignment| assignment.rewrite).collect();
     let existing: Vec<axis::Label> = labels.iter().map(axis_label).collect();
     // Labels that get values, and labels that lose them (those are in the store, or there is nothing to lose).
-    let placed: Vec<&&Assignment> = wanted.iter().filter(|assignment| assignment.after.is_some()).collect();
+    let mut placed: Vec<&&Assignment> = wanted.iter().filter(|assignment| assignment.after.is_some()).collect();
+    let steps = steps_of(&placed, sources, tolerance);
+    if matches!(policy, AxisPolicy::Arrival) {
+        // Labels have no order of their own here: sources by key, and each source's steps as it has them.
+        placed.sort_by_key(|assignment| (assignment.after.as_deref(), step_of(&steps, assignment, tolerance)));
+    }
     let requested: Vec<axis::Label> = placed.iter().map(|assignment| axis_label(&assignment.label)).collect();
     let placement = axis::place(&existing, &requested, policy, Tolerance { absolute: tolerance, relative: 0.0 })?;
     let slots: Vec<Slot> = placement.slots.iter().cloned().collect::<Result<_>>()?;
@@ -158,21 +163,12 @@ pub fn lay_out(
         ..Layout::default()
     };
 
-    let mut steps: HashMap<&str, HashMap<LabelKey, u64>> = HashMap::new();
     let mut cells: Vec<Cell<'_>> = Vec::with_capacity(wanted.len());
     let last_old = labels.len() as u64;
     let mut actions: HashMap<String, (Action, Vec<u64>)> = HashMap::new();
     for (assignment, place) in placed.iter().zip(&slots) {
         let Some(owner) = assignment.after.as_deref() else { continue };
-        let source_labels = sources
-            .get(owner)
-            .ok_or_else(|| Error::internal(format!("source `{owner}` owns a label but was not opened")))?;
-        let step = *steps
-            .entry(owner)
-            .or_insert_with(|| {
-                source_labels.iter().enumerate().map(|(step, label)| (label.key(tolerance), step as u64)).collect()
-            })
-            .get(&assignment.label.key(tolerance))
+        let step = step_of(&steps, assignment, tolerance)
             .ok_or_else(|| Error::internal(format!("source `{owner}` does not hold a label that it owns")))?;
         let (state, action) = if place.is_new {
             let at_end = place.index >= last_old + inserted_before_end(&layout, last_old);
@@ -198,6 +194,24 @@ pub fn lay_out(
     layout.runs = join_runs(&cells);
     layout.actions = actions.into_iter().map(|(key, (action, indices))| (key, (action, ranges(indices)))).collect();
     Ok(layout)
+}
+
+/// The step of each label, by owner.
+type Steps<'a> = HashMap<&'a str, HashMap<LabelKey, u64>>;
+
+fn steps_of<'a>(placed: &[&&'a Assignment], sources: &BTreeMap<String, Vec<Label>>, tolerance: f64) -> Steps<'a> {
+    let mut steps = Steps::new();
+    for owner in placed.iter().filter_map(|assignment| assignment.after.as_deref()) {
+        steps.entry(owner).or_insert_with(|| {
+            let labels = sources.get(owner).map(Vec::as_slice).unwrap_or_default();
+            labels.iter().enumerate().map(|(step, label)| (label.key(tolerance), step as u64)).collect()
+        });
+    }
+    steps
+}
+
+fn step_of(steps: &Steps<'_>, assignment: &Assignment, tolerance: f64) -> Option<u64> {
+    steps.get(assignment.after.as_deref()?)?.get(&assignment.label.key(tolerance)).copied()
 }
 
 /// How far the end of the old axis moved: labels at or behind it are appended, others inserted.

@@ -1,9 +1,11 @@
 //! A NetCDF object as a source.
 //!
-//! Character arrays lose their last dimension here and become fixed-length bytes, which is what CF means by them (section
-//! 2.2); the bytes themselves are not touched.
+//! Character arrays whose last dimension counts characters (CF section 2.2) lose it here and become fixed-length bytes; the
+//! bytes themselves are not touched. A dimension counts characters where no other type of variable has it: Argo's
+//! `DIRECTION(N_PROF)` and `PRES_QC(N_PROF, N_LEVELS)` are one character an element and keep their dimensions, while xarray
+//! takes the levels for the length of a text.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -27,34 +29,57 @@ pub fn open(key: &str, dataset: &Arc<Dataset>) -> Result<Source> {
         variables: Vec::new(),
         unsupported: Vec::new(),
     };
-    collect(dataset.root(), dataset, &mut source)?;
+    let mut counted = HashSet::new();
+    data_dimensions(dataset.root(), &mut counted);
+    collect(dataset.root(), dataset, &counted, &mut source)?;
     Ok(source)
 }
 
-fn collect(group: &netcdf::Group, dataset: &Arc<Dataset>, source: &mut Source) -> Result<()> {
+/// The dimensions that variables other than text have.
+fn data_dimensions<'a>(group: &'a netcdf::Group, found: &mut HashSet<&'a str>) {
+    for variable in group.variables.iter().filter(|variable| variable.data_type != netcdf::DataType::Char) {
+        found.extend(variable.dimensions.iter().map(String::as_str));
+    }
+    for child in &group.groups {
+        data_dimensions(child, found);
+    }
+}
+
+fn collect(
+    group: &netcdf::Group,
+    dataset: &Arc<Dataset>,
+    data_dimensions: &HashSet<&str>,
+    source: &mut Source,
+) -> Result<()> {
     for dimension in &group.dimensions {
         source.dimensions.entry(dimension.name.clone()).or_insert(dimension.size);
     }
     for variable in &group.variables {
-        match describe(variable, dataset).context(|| format!("variable `{}`", variable.path))? {
+        match describe(variable, dataset, data_dimensions).context(|| format!("variable `{}`", variable.path))? {
             Ok(described) => source.variables.push(described),
             Err(reason) => source.unsupported.push((variable.path.clone(), reason)),
         }
     }
     for child in &group.groups {
-        collect(child, dataset, source)?;
+        collect(child, dataset, data_dimensions, source)?;
     }
     Ok(())
 }
 
 /// The variable, or why it cannot be stored.
-fn describe(variable: &netcdf::Variable, dataset: &Arc<Dataset>) -> Result<Result<SourceVariable, String>> {
+fn describe(
+    variable: &netcdf::Variable,
+    dataset: &Arc<Dataset>,
+    data_dimensions: &HashSet<&str>,
+) -> Result<Result<SourceVariable, String>> {
     let mut attributes = attributes(&variable.attributes);
     attributes.shift_remove("_FillValue");
     let mut dimensions = variable.dimensions.clone();
     let mut shape = variable.shape.clone();
     let mut chunk_shape = variable.chunk_shape.clone();
     let text = variable.data_type == netcdf::DataType::Char;
+    let counts_characters =
+        text && variable.dimensions.last().is_some_and(|last| !data_dimensions.contains(last.as_str()));
     let data_type = match &variable.data_type {
         netcdf::DataType::I8 => DataType::Int8,
         netcdf::DataType::U8 => DataType::UInt8,
@@ -67,6 +92,7 @@ fn describe(variable: &netcdf::Variable, dataset: &Arc<Dataset>) -> Result<Resul
         netcdf::DataType::F32 => DataType::Float32,
         netcdf::DataType::F64 => DataType::Float64,
         netcdf::DataType::String => DataType::String,
+        netcdf::DataType::Char if !counts_characters => DataType::FixedBytes { length: 1 },
         netcdf::DataType::Char => {
             dimensions.pop();
             let length = shape.pop().unwrap_or(1);

@@ -318,7 +318,12 @@ impl Session {
     #[must_use]
     pub fn axis_change(&self, layout: &Layout, config: &Config) -> AxisChange {
         AxisChange {
-            name: self.structure.as_ref().map(|structure| structure.axis.clone()).unwrap_or_default(),
+            name: self
+                .structure
+                .as_ref()
+                .map(|structure| structure.axis.clone())
+                .or_else(|| config.region.dimension.clone())
+                .unwrap_or_else(|| config.region.key.names()[0].to_owned()),
             key: config.region.key.names().into_iter().map(str::to_owned).collect(),
             policy: serde_json::to_value(config.region.axis.policy)
                 .ok()
