@@ -221,7 +221,8 @@ def _actions(changes: Sequence[Mapping[str, Any]]) -> Grid:
 def _changes(changes: Sequence[Mapping[str, Any]]) -> Grid:
     rows = []
     for change in changes[:_ROWS]:
-        labels = [str(label) for label in change.get("labels", [])]
+        # A blank label is a label, and worth seeing.
+        labels = [str(label) or '""' for label in change.get("labels", [])]
         count = change.get("label_count") or len(labels)
         shown = labels[0] if len(labels) == 1 else f"{labels[0]} … {labels[-1]} ({count:,})" if labels else ""
         reason = change.get("message") or change.get("reason") or ""
