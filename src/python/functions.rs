@@ -93,8 +93,7 @@ pub(super) fn read_zarr(
     let region = Region::new(start, shape.clone());
     let (elements, data_type) = wait(py, None, None, move |_| async move {
         let group = Group::open(&store).await?;
-        let array =
-            group.arrays.get(&array).ok_or_else(|| Error::not_found(format!("{}: no array `{array}`", store.url())))?;
+        let array = group.array(&array)?;
         let elements = crate::zarr::read(&store, array, &region).await?;
         Ok((elements, array.data_type))
     })?;

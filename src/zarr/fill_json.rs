@@ -69,17 +69,16 @@ pub(super) fn to_json(fill_value: &FillValue, data_type: DataType, format: Forma
             return Err(Error::invalid("an undefined fill value cannot be stored in Zarr v3"));
         }
         (FillValue::String(text), _) if data_type == DataType::String => return Ok(text.as_str().into()),
-        (FillValue::String(_), _) => return Err(wrong()),
         (FillValue::Bytes(bytes), _) if data_type.size() == Some(bytes.len()) => bytes,
-        (FillValue::Bytes(_), _) => return Err(wrong()),
+        _ => return Err(wrong()),
     };
     Ok(match data_type {
         DataType::Bool => (bytes[0] != 0).into(),
         DataType::Float16 | DataType::Float32 | DataType::Float64 => {
             let value = load_float(bytes, data_type).ok_or_else(wrong)?;
             if value.is_nan() && format == Format::V3 && float(&"NaN".into(), data_type).as_ref() != Some(bytes) {
-                let bits: String = bytes.iter().rev().map(|byte| format!("{byte:02x}")).collect();
-                return Ok(format!("0x{bits}").into());
+                let bits = bytes.iter().rev().fold(0u64, |bits, byte| bits << 8 | u64::from(*byte));
+                return Ok(format!("0x{bits:0width$x}", width = 2 * bytes.len()).into());
             }
             float_name(value).map_or_else(|| number(value), Value::from)
         }

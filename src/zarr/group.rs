@@ -97,14 +97,15 @@ impl Group {
     /// # Errors
     /// `NotFound` where there is none, `Invalid` where regraft cannot read it.
     pub fn array(&self, path: &str) -> Result<&Array> {
-        self.arrays.get(path).ok_or_else(|| match self.refused.get(path) {
-            Some(reason) => reason.clone(),
-            None => {
-                let known: Vec<&str> = self.arrays.keys().map(String::as_str).collect();
-                Error::not_found(format!("there is no array `{path}` in `{}`", self.store.url()))
-                    .hint(format!("there are: {}", known.join(", ")))
-            }
-        })
+        if let Some(array) = self.arrays.get(path) {
+            return Ok(array);
+        }
+        if let Some(reason) = self.refused.get(path) {
+            return Err(reason.clone());
+        }
+        let known: Vec<&str> = self.arrays.keys().map(String::as_str).collect();
+        Err(Error::not_found(format!("there is no array `{path}` in `{}`", self.store.url()))
+            .hint(format!("there are: {}", known.join(", "))))
     }
 
     /// The array at `path`, to be changed; the change is stored by [`Group::publish`].

@@ -60,7 +60,9 @@ pub(super) fn parse(path: &str, document: &Map<String, Value>) -> Result<Array> 
         .ok_or_else(|| Error::invalid(format!("expected codecs, found `{}`", field("codecs"))))?;
     let (chunk_shape, shard_shape, sharding, codecs) = match shard(codecs, &object_shape)? {
         None => (object_shape, None, None, codecs.as_slice()),
-        Some((chunk_shape, sharding, codecs)) => (chunk_shape, Some(object_shape), Some(Arc::new(sharding)), codecs),
+        Some(Inner { chunk_shape, sharding, codecs }) => {
+            (chunk_shape, Some(object_shape), Some(Arc::new(sharding)), codecs)
+        }
     };
     check_chunks(&shape, &chunk_shape, data_type.size())?;
     if let Some(shard_shape) = &shard_shape {
@@ -101,8 +103,15 @@ fn key_encoding(value: &Value) -> Result<KeyEncoding> {
     Ok(KeyEncoding { prefixed, separator: separator(config.get("separator"), default)? })
 }
 
-/// Inner chunk shape, index and inner codecs, where the chunks of the grid are shards.
-fn shard<'a>(codecs: &'a [Value], shard_shape: &[u64]) -> Result<Option<(Vec<u64>, Sharding, &'a [Value])>> {
+/// What `sharding_indexed` says of its inner chunks.
+struct Inner<'a> {
+    chunk_shape: Vec<u64>,
+    sharding: Sharding,
+    codecs: &'a [Value],
+}
+
+/// The inner chunks, where the chunks of the grid are shards.
+fn shard<'a>(codecs: &'a [Value], shard_shape: &[u64]) -> Result<Option<Inner<'a>>> {
     let is_sharding = |codec: &Value| named(codec).is_ok_and(|(name, _)| name == "sharding_indexed");
     let codec = match codecs {
         [codec] if is_sharding(codec) => codec,
@@ -144,7 +153,7 @@ fn shard<'a>(codecs: &'a [Value], shard_shape: &[u64]) -> Result<Option<(Vec<u64
         }
     };
     let big_endian = bytes.get("endian").and_then(Value::as_str) == Some("big");
-    Ok(Some((chunk_shape, Sharding { location, checksum, big_endian }, inner)))
+    Ok(Some(Inner { chunk_shape, sharding: Sharding { location, checksum, big_endian }, codecs: inner }))
 }
 
 /// The `zarr.json` of `array`, shape and attributes as they are now.

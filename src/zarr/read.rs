@@ -146,7 +146,7 @@ async fn read_index(
             if meta.size < size {
                 return sharding.index_range(meta.size, count).map(|_| None);
             }
-            let mut bytes = store.get_ranges(key, &[0..size], Some(&meta.etag)).await?;
+            let mut bytes = store.get_ranges(key, std::slice::from_ref(&(0..size)), Some(&meta.etag)).await?;
             Ok(bytes.pop().map(|bytes| (bytes, meta)))
         }
     }

@@ -189,7 +189,7 @@ impl Chain {
                     shuffle => shuffle,
                 };
                 let name = config.get("cname").and_then(Value::as_str).unwrap_or("lz4");
-                self.blosc(name, integer("clevel", 5)?, shuffle, self.item_size, integer("blocksize", 0)?)?
+                blosc_stage(name, integer("clevel", 5)?, shuffle, self.item_size, integer("blocksize", 0)?)?
             }
             "shuffle" => {
                 let element_size = usize::try_from(integer("elementsize", 4)?).unwrap_or(0).max(1);
@@ -235,27 +235,27 @@ impl Chain {
         let integer = |key: &str, default: i64| config.get(key).and_then(Value::as_i64).unwrap_or(default);
         let name = config.get("cname").and_then(Value::as_str).unwrap_or("zstd");
         let type_size = usize::try_from(integer("typesize", 1)).unwrap_or(1);
-        let stage = self.blosc(name, integer("clevel", 5), shuffle, type_size, integer("blocksize", 0))?;
+        let stage = blosc_stage(name, integer("clevel", 5), shuffle, type_size, integer("blocksize", 0))?;
         self.stages.push(stage);
         Ok(())
     }
+}
 
-    fn blosc(&self, name: &str, level: i64, shuffle: i64, element_size: usize, block_size: i64) -> Result<Stage> {
-        let known = blosc::compressor(name)
-            .ok_or_else(|| Error::invalid(format!("codec `blosc`: compressor `{name}` is not known")))?;
-        if !(0..=9).contains(&level) || !(0..=2).contains(&shuffle) || !(0..=1 << 30).contains(&block_size) {
-            return Err(Error::invalid(format!(
-                "codec `blosc`: level `{level}`, shuffle `{shuffle}` or block size `{block_size}` is out of range"
-            )));
-        }
-        Ok(Stage::Blosc(Settings {
-            name: known,
-            level: level as i32,
-            shuffle: shuffle as i32,
-            element_size,
-            block_size: block_size as usize,
-        }))
+fn blosc_stage(name: &str, level: i64, shuffle: i64, element_size: usize, block_size: i64) -> Result<Stage> {
+    let known = blosc::compressor(name)
+        .ok_or_else(|| Error::invalid(format!("codec `blosc`: compressor `{name}` is not known")))?;
+    if !(0..=9).contains(&level) || !(0..=2).contains(&shuffle) || !(0..=1 << 30).contains(&block_size) {
+        return Err(Error::invalid(format!(
+            "codec `blosc`: level `{level}`, shuffle `{shuffle}` or block size `{block_size}` is out of range"
+        )));
     }
+    Ok(Stage::Blosc(Settings {
+        name: known,
+        level: level as i32,
+        shuffle: shuffle as i32,
+        element_size,
+        block_size: block_size as usize,
+    }))
 }
 
 /// A NumPy type string of integers or floats, in the sense of `delta`.
