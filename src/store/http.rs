@@ -6,7 +6,7 @@
 //! The keys of a virtual machine or a container come from an address on the link (169.254.x.x). It has no retry here but
 //! three quick tries of its own: a laptop without keys must hear so within seconds, not after two minutes of patience.
 
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::sync::Once;
 use std::time::Duration;
 
@@ -17,24 +17,26 @@ use object_store::client::{
 };
 
 /// What was heard during a try.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Heard {
     /// The status of the last answer, 0 where there was none.
     pub(super) status: u16,
     /// No keys could be had.
     pub(super) no_keys: bool,
+    /// Where the bucket is, when the answer said so.
+    pub(super) region: Option<String>,
 }
 
 tokio::task_local! {
-    static HEARD: Cell<Heard>;
+    static HEARD: RefCell<Heard>;
 }
 
 /// Runs one try; says what was heard meanwhile.
 pub(super) async fn listen<F: Future>(work: F) -> (F::Output, Heard) {
     HEARD
-        .scope(Cell::default(), async {
+        .scope(RefCell::default(), async {
             let output = work.await;
-            (output, HEARD.with(Cell::get))
+            (output, HEARD.with(RefCell::take))
         })
         .await
 }
@@ -68,8 +70,18 @@ impl HttpService for Listening {
             return self.keys(request).await;
         }
         let outcome = self.0.execute(request).await;
-        let status = outcome.as_ref().map_or(0, |response| response.status().as_u16());
-        note(Heard { status, no_keys: false });
+        note(match &outcome {
+            Ok(response) => Heard {
+                status: response.status().as_u16(),
+                no_keys: false,
+                region: response
+                    .headers()
+                    .get("x-amz-bucket-region")
+                    .and_then(|region| region.to_str().ok())
+                    .map(str::to_owned),
+            },
+            Err(_) => Heard::default(),
+        });
         outcome
     }
 }
@@ -83,7 +95,7 @@ impl Listening {
             let good = outcome.as_ref().is_ok_and(|response| !response.status().is_server_error());
             if good || tries == 3 {
                 let refused = !outcome.as_ref().is_ok_and(|response| response.status().is_success());
-                note(Heard { status: 0, no_keys: refused });
+                note(Heard { no_keys: refused, ..Heard::default() });
                 return outcome;
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -93,5 +105,5 @@ impl Listening {
 
 fn note(heard: Heard) {
     // Outside of a try nobody listens.
-    let _ = HEARD.try_with(|cell| cell.set(heard));
+    let _ = HEARD.try_with(|cell| drop(cell.replace(heard)));
 }

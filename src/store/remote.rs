@@ -214,7 +214,7 @@ impl Backend for Remote {
 /// Runs one request and classifies its failure.
 async fn answered<T>(request: impl Future<Output = object_store::Result<T>>) -> Attempt<T> {
     let (outcome, heard) = listen(request).await;
-    outcome.map_err(|error| failure(&error, heard))
+    outcome.map_err(|error| failure(&error, &heard))
 }
 
 /// The key as `object_store` wants it: `Path::from` would percent-encode some characters and so name another object.
@@ -235,7 +235,7 @@ fn meta_of(meta: &object_store::ObjectMeta) -> ObjectMeta {
 }
 
 /// What an error of `object_store` means for the next try.
-fn failure(error: &object_store::Error, heard: Heard) -> Failure {
+fn failure(error: &object_store::Error, heard: &Heard) -> Failure {
     use object_store::Error;
     let text = error.to_string();
     let deepest = deepest(error);
@@ -263,7 +263,10 @@ fn failure(error: &object_store::Error, heard: Heard) -> Failure {
         200 | 206 if text.contains("Header missing") => return Failure::Invalid(reason()),
         200 if text.contains("SlowDown") => return Failure::Throttled(reason()),
         408 | 409 | 500 | 502 | 504 => return Failure::Transient(reason()),
-        301 | 307 => return Failure::Invalid(format!("the bucket is in another region: {}", reason())),
+        301 | 307 => return Failure::Invalid(elsewhere(heard)),
+        400 if text.contains("AuthorizationHeaderMalformed") => {
+            return Failure::Invalid(format!("{}: {}", elsewhere(heard), reason()));
+        }
         400..=499 | 501 => return Failure::Invalid(reason()),
         _ => {}
     }
@@ -277,6 +280,14 @@ fn failure(error: &object_store::Error, heard: Heard) -> Failure {
         // Memory says this without any answer heard.
         _ if heard.status == 0 && text.contains("range") => Failure::Invalid(reason()),
         _ => Failure::Transient(reason()),
+    }
+}
+
+/// The service answers only in the bucket's own region.
+fn elsewhere(heard: &Heard) -> String {
+    match &heard.region {
+        Some(region) => format!("the bucket is in the region `{region}`; set the storage option `region`"),
+        None => "the bucket is in another region; set the storage option `region`".to_owned(),
     }
 }
 

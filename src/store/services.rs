@@ -93,7 +93,8 @@ pub(super) fn s3(bucket: &str, options: &StorageOptions) -> Result<Remote> {
     settings.or_all(environment);
     let name =
         asked.or_else(|| std::env::var("AWS_PROFILE").ok()).or_else(|| std::env::var("AWS_DEFAULT_PROFILE").ok());
-    let keys_known = settings.has(&[S3::AccessKeyId, S3::SecretAccessKey, S3::WebIdentityTokenFile]);
+    let anonymous = settings.get(S3::SkipSignature).is_some_and(|value| value != "false");
+    let keys_known = anonymous || settings.has(&[S3::AccessKeyId, S3::SecretAccessKey, S3::WebIdentityTokenFile]);
     let profile = match &name {
         Some(name) => Profile::read(name, explicit || !keys_known)?,
         None => Profile::read("default", false)?,

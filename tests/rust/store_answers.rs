@@ -72,7 +72,7 @@ fn serve(mut stream: TcpStream, answer: &Answer) -> String {
         Answer::Reset => ("", "", 0),
     };
     if !status.is_empty() {
-        let headers = "ETag: \"e1\"\r\nLast-Modified: Mon, 01 Jan 2024 00:00:00 GMT\r\nConnection: close\r\n";
+        let headers = "ETag: \"e1\"\r\nx-amz-bucket-region: r-2\r\nLast-Modified: Mon, 01 Jan 2024 00:00:00 GMT\r\nConnection: close\r\n";
         let answer = format!("HTTP/1.1 {status}\r\n{headers}Content-Length: {length}\r\n\r\n{body}");
         stream.write_all(answer.as_bytes()).expect("sent");
     }
@@ -137,8 +137,8 @@ fn answers_for_good_are_told_at_once_with_the_reason() {
         (code("403 Forbidden", "AccessDenied"), Kind::Invalid, "AccessDenied: m"),
         (code("400 Bad Request", "ExpiredToken"), Kind::Invalid, "ExpiredToken: m"),
         (code("404 Not Found", "NoSuchBucket"), Kind::NotFound, "the bucket does not exist"),
-        (status("301 Moved Permanently"), Kind::Invalid, "the bucket is in another region"),
-        (code("400 Bad Request", "AuthorizationHeaderMalformed"), Kind::Invalid, "AuthorizationHeaderMalformed: m"),
+        (status("301 Moved Permanently"), Kind::Invalid, "the bucket is in the region `r-2`"),
+        (code("400 Bad Request", "AuthorizationHeaderMalformed"), Kind::Invalid, "in the region `r-2`"),
         (code("501 Not Implemented", "NotImplemented"), Kind::Invalid, "NotImplemented: m"),
     ] {
         let (store, _) = scripted(vec![answer]);
