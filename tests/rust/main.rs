@@ -9,4 +9,6 @@ mod store_answers;
 mod store_contract;
 mod store_faults;
 mod zarr_metadata;
+mod zarr_plan;
 mod zarr_read;
+mod zarr_write_model;

@@ -135,19 +135,17 @@ impl Grid {
     pub(super) fn new(start: &Label, step: &Label, tolerance: Tolerance) -> Result<Self> {
         start.check()?;
         step.check()?;
-        let grid = match (start, step) {
-            (Label::Int(start), Label::Int(step)) if *step != 0 => Self::Integers { start: *start, step: *step },
-            _ => match (start.number(), step.number()) {
-                (Some(start), Some(step)) if step != 0.0 => Self::Floats { start, step, tolerance },
-                _ => {
-                    return Err(Error::invalid(format!(
-                        "a regular axis needs a number as start and one other than `0` as step, found `{start}` and \
-                         `{step}`"
-                    )));
-                }
-            },
-        };
-        Ok(grid)
+        if let (Label::Int(start), Label::Int(step)) = (start, step)
+            && *step != 0
+        {
+            return Ok(Self::Integers { start: *start, step: *step });
+        }
+        match (start.number(), step.number()) {
+            (Some(start), Some(step)) if step != 0.0 => Ok(Self::Floats { start, step, tolerance }),
+            _ => Err(Error::invalid(format!(
+                "a regular axis needs a number as start and one other than `0` as step, found `{start}` and `{step}`"
+            ))),
+        }
     }
 
     /// The label of a slot.
