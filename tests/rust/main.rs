@@ -12,3 +12,4 @@ mod zarr_metadata;
 mod zarr_plan;
 mod zarr_read;
 mod zarr_write_model;
+mod zarr_write_property;

@@ -84,6 +84,7 @@ pub(super) async fn run(
     outcome.1?;
     finished?;
     let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+    done.summary.chunks_read = count(&engine.counts.read);
     done.summary.chunks_passed_through = count(&engine.counts.passed_through);
     done.summary.chunks_encoded = count(&engine.counts.encoded);
     done.summary.chunks_kept = count(&engine.counts.kept);
@@ -270,8 +271,10 @@ impl<'a> Engine<'a> {
         let key = self.work.arrays[array].array.chunk_key(index);
         let index = index.to_vec();
         let release = self.release_on_overwrite(array, &index);
+        let counts = Arc::clone(&self.counts);
         async move {
             let content = place.get(&key).await?;
+            counts.read.fetch_add(1, Ordering::Relaxed);
             let input = StoredInput::new(index, content, share);
             if let Some(release) = release {
                 release.send_replace(Some(input.guard()));

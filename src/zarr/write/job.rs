@@ -29,9 +29,10 @@ pub(super) struct ArrayWork {
     pub(super) drops_empty: bool,
 }
 
-/// What jobs have done so far.
+/// What has been done so far.
 #[derive(Debug, Default)]
 pub(super) struct Counts {
+    pub(super) read: AtomicU64,
     pub(super) passed_through: AtomicU64,
     pub(super) encoded: AtomicU64,
     pub(super) kept: AtomicU64,

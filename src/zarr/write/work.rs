@@ -84,7 +84,7 @@ impl Work {
                 plan.index,
                 arrays[*array].array.path,
                 mebibytes(needed * 8 / 7),
-                options.memory.div_ceil(1 << 20)
+                options.memory >> 20
             ))
             .hint("raise `run.memory`, or store the array in smaller chunks or shards")
         })?;
