@@ -11,5 +11,6 @@ mod store_faults;
 mod zarr_metadata;
 mod zarr_plan;
 mod zarr_read;
+mod zarr_write;
 mod zarr_write_model;
 mod zarr_write_property;
