@@ -14,3 +14,4 @@ mod zarr_read;
 mod zarr_write;
 mod zarr_write_model;
 mod zarr_write_property;
+mod zarr_write_timing;
