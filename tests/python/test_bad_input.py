@@ -69,7 +69,9 @@ def shifted_grid(path: Path) -> None:
 def without_the_key(path: Path) -> None:
     with xr.open_dataset(path, decode_times=False, mask_and_scale=False) as dataset:
         dataset = dataset.load()
-    dataset.isel(time=0).drop_vars("time").to_netcdf(path)
+    nameless = dataset.isel(time=0).drop_vars("time")
+    nameless.encoding.clear()
+    nameless.to_netcdf(path)
 
 
 def another_type(path: Path) -> None:
@@ -82,10 +84,10 @@ def another_type(path: Path) -> None:
 
 
 def damaged_chunk(path: Path) -> None:
-    """Flips bytes in the middle of compressed data: the structure is whole, the values are not."""
+    """Flips bytes inside the first deflate stream: the structure is whole, the values are not."""
     content = bytearray(path.read_bytes())
-    middle = len(content) * 2 // 3
-    content[middle : middle + 400] = bytes(255 - byte for byte in content[middle : middle + 400])
+    start = content.index(b"\x78\x5e") + 40
+    content[start : start + 40] = bytes(255 - byte for byte in content[start : start + 40])
     path.write_bytes(content)
 
 
