@@ -177,7 +177,7 @@ pub fn lay_out(
             match &assignment.before {
                 None => (ChunkState::New, Action::FillSlot),
                 Some(before) if before == owner => (ChunkState::Replaced, Action::Overwrite),
-                Some(before) if !sources.contains_key(before) => (ChunkState::Restored, Action::Restore),
+                Some(_) if assignment.restored => (ChunkState::Restored, Action::Restore),
                 Some(_) => (ChunkState::Replaced, Action::Overwrite),
             }
         };

@@ -31,6 +31,8 @@ pub struct Assignment {
     pub after: Option<String>,
     /// Whether the region's values change: a new owner, or a new version of the same.
     pub rewrite: bool,
+    /// Whether the owner went away and a runner-up comes back.
+    pub restored: bool,
 }
 
 /// The outcome for a batch of arrivals.
@@ -112,7 +114,11 @@ pub fn resolve(
             continue;
         };
         if rewrite || before != after {
-            resolution.assignments.push(Assignment { label, before, after, rewrite });
+            // In an apply the runner-up is opened and joins the arrivals, so a claim of its own does not tell.
+            let restored = released
+                && rewrite
+                && after.as_ref().is_some_and(|owner| slot.is_some_and(|slot| slot.claimants.contains(owner)));
+            resolution.assignments.push(Assignment { label, before, after, rewrite, restored });
         }
     }
     Ok(resolution)

@@ -266,8 +266,12 @@ impl Collection {
         let misfits = || examined.misfits.iter().chain(&settled.misfits);
         let refused: HashSet<&str> = misfits().map(|(key, _, _)| key.as_str()).collect();
         for candidate in examined.candidates.iter().filter(|candidate| !refused.contains(candidate.key.as_str())) {
-            let (action, indices) =
-                settled.layout.actions.get(&candidate.key).cloned().unwrap_or((Action::RunnerUp, Vec::new()));
+            let done = settled.layout.actions.get(&candidate.key).cloned();
+            if done.is_none() && session.ledger.knows(&candidate.key, &candidate.version.etag) {
+                // A runner-up that comes back: the source that went away says so.
+                continue;
+            }
+            let (action, indices) = done.unwrap_or((Action::RunnerUp, Vec::new()));
             let reason = if action == Action::RunnerUp {
                 let owner = candidate.labels.iter().find_map(|label| owner_after(session, settled, label));
                 format!("`{}` owns its labels; it is kept as runner-up", owner.unwrap_or_default())

@@ -91,7 +91,7 @@ class TestSeaLevel:
             place.put(f"incoming/{day.name}", day)
             assert actions(gsla.sync()) == {expected: 1}, day.name
         with store(place) as found:
-            assert found["TIME"].values.tolist() == [9740.0, 9741.0, 14244.0]
+            assert found["TIME"].values.tolist() == [9739.0, 9740.0, 14244.0]
             assert {found[name].dtype for name in ("GSLA", "GSL", "UCUR", "VCUR")} == {np.dtype("int16")}
             assert_equals_files(found, days, "TIME")
         assert gsla.sync()["outcome"] == "nothing"
@@ -108,7 +108,7 @@ class TestSeaLevel:
         place.delete(f"incoming/{days[0].name}")
         assert actions(gsla.sync()) == {"blank": 1}
         with store(place) as found:
-            assert found["TIME"].values.tolist() == [9740.0, 9741.0, 14244.0]
+            assert found["TIME"].values.tolist() == [9739.0, 9740.0, 14244.0]
             assert_equals_files(found, [None, *days[1:]], "TIME")
         assert gsla.sync()["outcome"] == "nothing"
 
