@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 use super::Collection;
 use super::config::EmptyChunksConfig;
 use super::document::{ArrayChange, AxisChange, Plan, QuarantinedSource, Report, SCHEMA_VERSION, Seconds, Written};
-use super::fit::Fitted;
+use super::fit::{Fitted, Misfit};
 use super::ledger::{Action, CommitRecord, SourceRecord};
 use super::planning::{Examined, Work};
+use super::proof::Proof;
 use super::session::{Session, Settled};
 use super::writes::writes;
 use crate::error::{Error, Result};
@@ -101,12 +102,14 @@ impl Collection {
         let usage_before = self.store.counters().usage();
         let opening = Instant::now();
         let mut examined = self.examine(session, batch, run, true).await?;
-        let settled = self.settle_with_runners_up(session, &mut examined, run).await?;
+        let mut proof = Proof::new(self.config.run.memory / 4);
+        let settled = self.settle_and_prove(session, &mut examined, &mut proof, run).await?;
         totals.seconds.open += opening.elapsed().as_secs_f64();
 
         let writing = Instant::now();
         if settled.resolution.assignments.iter().any(|assignment| assignment.rewrite) {
-            self.write_layout(session, &examined, &settled, run, totals).await?;
+            let memory = self.config.run.memory - proof.kept();
+            self.write_layout(session, &examined, &settled, memory, run, totals).await?;
         }
         totals.seconds.write += writing.elapsed().as_secs_f64();
 
@@ -144,6 +147,35 @@ impl Collection {
             None => totals.axis = Some(axis),
         }
         Ok(())
+    }
+
+    /// Settles a batch without the sources that turn out to be damaged.
+    async fn settle_and_prove(
+        &self,
+        session: &mut Session,
+        examined: &mut Examined,
+        proof: &mut Proof,
+        run: &Run,
+    ) -> Result<Settled> {
+        loop {
+            let settled = self.settle_with_runners_up(session, examined, run).await?;
+            let Some(structure) = &session.structure else { return Ok(settled) };
+            let damaged = proof.examine(&mut examined.candidates, structure, &settled.layout, run).await?;
+            if damaged.is_empty() {
+                return Ok(settled);
+            }
+            for (key, error) in damaged {
+                let Some(position) = examined.candidates.iter().position(|candidate| candidate.key == key) else {
+                    continue;
+                };
+                let candidate = examined.candidates.remove(position);
+                if session.ledger.knows(&key, &candidate.version.etag) {
+                    // A runner-up that cannot come back.
+                    examined.gone.push((key.clone(), false));
+                }
+                examined.misfits.push((key, candidate.version, Misfit::new("unreadable", error)));
+            }
+        }
     }
 
     /// Settles a batch, opening the runners-up whose data come back; one that changed or went away joins the batch.
@@ -191,6 +223,7 @@ impl Collection {
         session: &mut Session,
         examined: &Examined,
         settled: &Settled,
+        memory: u64,
         run: &Run,
         totals: &mut Totals,
     ) -> Result<()> {
@@ -199,8 +232,8 @@ impl Collection {
             examined.candidates.iter().map(|candidate| (candidate.key.clone(), &candidate.fitted)).collect();
         let writes = writes(structure, &settled.layout, &fitted)?;
         totals.arrays = settled.layout.touched(structure);
-        self.write_arrays(&writes.data, run, &mut totals.written).await?;
-        self.write_arrays(&writes.coordinates, run, &mut totals.written).await?;
+        self.write_arrays(&writes.data, memory, run, &mut totals.written).await?;
+        self.write_arrays(&writes.coordinates, memory, run, &mut totals.written).await?;
         run.tell(&Progress {
             stage: "publish".into(),
             done: 0,
@@ -213,12 +246,12 @@ impl Collection {
         Ok(())
     }
 
-    async fn write_arrays(&self, writes: &[ArrayWrite], run: &Run, written: &mut Written) -> Result<()> {
+    async fn write_arrays(&self, writes: &[ArrayWrite], memory: u64, run: &Run, written: &mut Written) -> Result<()> {
         if writes.is_empty() {
             return Ok(());
         }
         let options = WriteOptions {
-            memory: self.config.run.memory,
+            memory,
             empty_chunks: match self.config.store.empty_chunks {
                 EmptyChunksConfig::Drop => EmptyChunks::Drop,
                 EmptyChunksConfig::Fill => EmptyChunks::Fill,

@@ -49,6 +49,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 pub use chunk_writer::{ChunkWriter, Guard};
+pub(crate) use engine::compute;
 
 use super::plan::{Outline, Plan, plan};
 use super::{Array, Geometry, Patch, Shift};

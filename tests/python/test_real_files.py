@@ -254,7 +254,7 @@ class TestArgo:
         report = collection(local_place, "argo").sync()
         assert actions(report) == {"append": 1}
         assert {item["key"] for item in report["quarantined"]} == {path.name for path in blank}
-        assert all("DC_REFERENCE" in item["message"] for item in report["quarantined"])
+        assert all("blank" in item["message"] for item in report["quarantined"])
 
 
 def trimmed(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

@@ -39,7 +39,7 @@ type Fetching<'a> = Shared<BoxFuture<'a, Result<Arc<Vec<Mutex<Option<Bytes>>>>>>
 type Released = watch::Receiver<Option<Guard>>;
 
 /// Runs one job on the rayon pool.
-async fn compute<T: Send + 'static>(job: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+pub(crate) async fn compute<T: Send + 'static>(job: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     let (sender, receiver) = oneshot::channel();
     rayon::spawn(move || {
         // A panic in a rayon job would abort the process; a codec that panics is a failed write.
