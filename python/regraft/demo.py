@@ -260,24 +260,30 @@ def _step(collection: Collection, event: Event, files: Path) -> dict[str, Any]:
 
 
 def _told(report: Report) -> str:
-    """What regraft did, in words: `inserted at [2, 3)`."""
-    parts: dict[str, list[str]] = {}
+    """What regraft did, in words: `inserted as step 2`."""
+    parts: dict[str, list[tuple[int, int]]] = {}
     for change in report.changes:
         action = change["action"]
-        if action not in VERBS:
-            continue
         if action == "quarantine":
-            category = str(change.get("category", "")).replace("_", " ")
+            category = str(change.get("category") or "").replace("_", " ")
             parts.setdefault(f"{VERBS[action]}: {category}" if category else VERBS[action], [])
-        else:
-            places = [f"[{start}, {stop})" for start, stop in change.get("indices") or []]
+        elif action in VERBS:
+            places = [(start, stop) for start, stop in change.get("indices") or []]
             parts.setdefault(VERBS[action], []).extend(places)
-    told = [f"{verb} at {_joined(places)}" if places else verb for verb, places in parts.items()]
-    return "; ".join(told) or "nothing"
+    return "; ".join(f"{verb}{_steps(places)}" for verb, places in parts.items()) or "nothing"
 
 
-def _joined(places: list[str]) -> str:
-    return ", ".join(places[:3]) + (f" and {len(places) - 3} more" if len(places) > 3 else "")
+def _steps(places: list[tuple[int, int]]) -> str:
+    """Ranges of steps, neighbours joined: `, step 4`, `, steps 0–2 and 5`."""
+    joined: list[tuple[int, int]] = []
+    for start, stop in sorted(places):
+        if joined and joined[-1][1] >= start:
+            joined[-1] = (joined[-1][0], max(stop, joined[-1][1]))
+        else:
+            joined.append((start, stop))
+    texts = [str(start) if stop == start + 1 else f"{start}–{stop - 1}" for start, stop in joined]
+    one = len(joined) == 1 and joined[0][1] == joined[0][0] + 1
+    return f", step{'' if one else 's'} {' and '.join(texts)}" if texts else ""
 
 
 def _days(collection: Collection) -> dict[int, NDArray[np.float64]]:
