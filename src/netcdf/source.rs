@@ -37,7 +37,8 @@ pub(crate) enum Source {
 pub(crate) struct Ranges {
     store: Store,
     key: String,
-    etag: ETag,
+    /// The version that was opened; `None` where the service names none.
+    etag: Option<ETag>,
     size: u64,
     head: Bytes,
     tail: Bytes,
@@ -49,16 +50,21 @@ pub(crate) struct Ranges {
 impl Source {
     /// Reads an object, or its head and tail.
     pub(crate) async fn open(store: &Store, meta: &ObjectMeta, limits: &Limits) -> Result<Self> {
-        let ObjectMeta { key, size, etag, .. } = meta;
+        let ObjectMeta { key, size, .. } = meta;
+        let etag = Some(&meta.etag).filter(|etag| !etag.as_str().is_empty());
         if *size <= limits.whole_file {
-            return Ok(Self::Memory(store.get_if_match(key, etag).await?));
+            let absent = || Error::not_found(format!("`{}` does not exist", store.url_of(key)));
+            return Ok(Self::Memory(match etag {
+                Some(etag) => store.get_if_match(key, etag).await?,
+                None => store.get(key).await?.ok_or_else(absent)?.bytes,
+            }));
         }
         let tail = size.saturating_sub(TAIL);
-        let mut ends = store.get_ranges(key, &[0..HEAD.min(*size), tail..*size], Some(etag)).await?.into_iter();
+        let mut ends = store.get_ranges(key, &[0..HEAD.min(*size), tail..*size], etag).await?.into_iter();
         Ok(Self::Ranges(Box::new(Ranges {
             store: store.clone(),
             key: key.clone(),
-            etag: etag.clone(),
+            etag: etag.cloned(),
             size: *size,
             head: ends.next().unwrap_or_default(),
             tail: ends.next().unwrap_or_default(),
@@ -79,7 +85,7 @@ impl Source {
         self.check(ranges)?;
         match self {
             Self::Memory(bytes) => Ok(ranges.iter().map(|range| slice(bytes, range)).collect()),
-            Self::Ranges(object) => object.store.get_ranges(&object.key, ranges, Some(&object.etag)).await,
+            Self::Ranges(object) => object.store.get_ranges(&object.key, ranges, object.etag.as_ref()).await,
         }
     }
 
@@ -197,7 +203,7 @@ impl Ranges {
         let (answer, answered) = mpsc::sync_channel(1);
         let (store, key, etag) = (self.store.clone(), self.key.clone(), self.etag.clone());
         runtime().spawn(async move {
-            let bytes = store.get_ranges(&key, &[range], Some(&etag)).await.map(|mut bytes| bytes.pop());
+            let bytes = store.get_ranges(&key, &[range], etag.as_ref()).await.map(|mut bytes| bytes.pop());
             // The receiver is gone only when the waiting thread is.
             let _ = answer.send(bytes);
         });
