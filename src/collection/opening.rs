@@ -15,7 +15,7 @@ use super::memory::MemoryDataset;
 use super::netcdf_source;
 use super::source::Source;
 use crate::error::{Context, Error, Kind, Result};
-use crate::netcdf::Dataset;
+use crate::netcdf::{Dataset, Limits};
 use crate::progress::{Progress, Run};
 use crate::store::{ETag, ObjectMeta, Store};
 
@@ -140,7 +140,16 @@ impl Opener<'_> {
         let url = self.sources.url_of(key);
         let source = match self.hook {
             None => {
-                let dataset = Dataset::open(self.sources, key, Some(&etag)).await.category("unreadable")?;
+                // The version says the size: no need to ask for it again.
+                let listed = ObjectMeta {
+                    key: key.to_owned(),
+                    size: version.size,
+                    etag,
+                    version: version.version.clone(),
+                    modified: version.modified.clone(),
+                };
+                let opened = Dataset::open_listed(self.sources, &listed, Limits::default()).await;
+                let dataset = opened.category("unreadable")?;
                 netcdf_source::open(key, &Arc::new(dataset)).context(|| url.clone()).category("unreadable")?
             }
             Some(hook) => {
