@@ -33,7 +33,10 @@ def plain(subject: object) -> str:
     from rich.console import Console
 
     file = io.StringIO()
-    console = Console(file=file, width=_WIDTH, color_system=None, force_terminal=False, legacy_windows=False)
+    # In a notebook rich would show the text by itself, beside returning it.
+    console = Console(
+        file=file, width=_WIDTH, color_system=None, force_terminal=False, force_jupyter=False, legacy_windows=False
+    )
     show(subject, console)
     return "\n".join(line.rstrip() for line in file.getvalue().splitlines()).rstrip()
 

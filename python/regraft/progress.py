@@ -6,6 +6,8 @@ The core sends plain dictionaries; nothing below the surface knows a terminal.
 from __future__ import annotations
 
 import contextlib
+import importlib
+import importlib.util
 import logging
 import sys
 import time
@@ -107,7 +109,9 @@ def _in_notebook() -> bool:
 
 @contextlib.contextmanager
 def _notebook_bar(title: str) -> Iterator[Callable[[Event], None]]:
-    from tqdm.auto import tqdm
+    # Without ipywidgets `tqdm.auto` warns in red, and shows the bar of a terminal all the same.
+    widgets = importlib.util.find_spec("ipywidgets") is not None
+    tqdm = importlib.import_module("tqdm.auto" if widgets else "tqdm.std").tqdm
 
     with tqdm(desc=title, unit=" items", leave=False) as bar:
         stage = ""
