@@ -44,7 +44,7 @@ pub mod netcdf_source;
 pub mod opening;
 pub mod ownership;
 pub mod planning;
-mod proof;
+pub mod proof;
 pub mod region;
 pub mod session;
 pub mod source;
