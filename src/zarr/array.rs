@@ -170,3 +170,45 @@ impl Array {
         self.shape = shape;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn array(encoding: &Value, shape: &[u64]) -> Array {
+        let document = json!({
+            "zarr_format": 3, "node_type": "array", "shape": shape, "data_type": "int16", "fill_value": 0,
+            "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": vec![4; shape.len()]}},
+            "chunk_key_encoding": encoding,
+            "codecs": [{"name": "sharding_indexed", "configuration": {
+                "chunk_shape": vec![2; shape.len()], "codecs": ["bytes"], "index_codecs": ["bytes", "crc32c"]}}],
+        });
+        metadata_v3::parse("g/a", document.as_object().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn keys_follow_the_encoding() {
+        for (encoding, key, scalar) in [
+            (json!("default"), "g/a/c/1/20", "g/a/c"),
+            (json!({"name": "default", "configuration": {"separator": "."}}), "g/a/c.1.20", "g/a/c"),
+            (json!({"name": "v2"}), "g/a/1.20", "g/a/0"),
+            (json!({"name": "v2", "configuration": {"separator": "/"}}), "g/a/1/20", "g/a/0"),
+        ] {
+            assert_eq!(array(&encoding, &[9, 90]).chunk_key(&[1, 20]), key);
+            assert_eq!(array(&encoding, &[]).chunk_key(&[]), scalar);
+        }
+    }
+
+    #[test]
+    fn objects_are_shards() {
+        let array = array(&json!("default"), &[9, 8]);
+        assert_eq!(array.object_shape(), [4, 4]);
+        assert_eq!(array.object_grid(), [3, 2]);
+        assert_eq!(array.chunks_per_object(), [2, 2]);
+        assert_eq!((array.chunk_elements(), array.chunk_bytes()), (4, Some(8)));
+        assert_eq!(array.name(), "a");
+        assert_eq!(array.dimension("x"), None);
+    }
+}

@@ -145,3 +145,63 @@ pub(super) fn create(spec: &ArraySpec) -> Result<Map<String, Value>> {
         _ => Err(Error::internal("array metadata is no object")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+
+    fn document(field: &str, value: Value) -> Map<String, Value> {
+        let mut document = json!({
+            "shape": [9, 3], "chunks": [4, 3], "dtype": ">i2", "fill_value": null, "order": "F", "filters": [],
+            "compressor": {"id": "zlib", "level": 1}, "zarr_format": 2, "unheard_of": {"x": 1},
+        });
+        document[field] = value;
+        document.as_object().unwrap().clone()
+    }
+
+    #[test]
+    fn a_document_is_edited_and_not_made_again() {
+        let original = document("dimension_separator", json!("/"));
+        let attributes = Map::from_iter([("_ARRAY_DIMENSIONS".to_owned(), json!(["y", "x"]))]);
+        let mut array = parse("a", &original, &attributes).unwrap();
+        assert_eq!(super::document(&array), original);
+        assert_eq!(super::attributes(&array), attributes);
+        array.set_shape(vec![10, 3]);
+        assert_eq!(super::document(&array)["unheard_of"], json!({"x": 1}));
+        assert_eq!(array.chunk_key(&[2, 0]), "a/2/0");
+    }
+
+    #[test]
+    fn names_that_do_not_fit_stay_an_attribute() {
+        for names in [json!(["x"]), json!("yx"), json!([1, 2])] {
+            let attributes = Map::from_iter([("_ARRAY_DIMENSIONS".to_owned(), names)]);
+            let array = parse("a", &document("order", json!("C")), &attributes).unwrap();
+            assert!(array.dimension_names.is_empty());
+            assert_eq!(super::attributes(&array), attributes);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_refused_by_name() {
+        for (field, value, what) in [
+            ("zarr_format", json!(3), "`zarr_format`"),
+            ("shape", json!("9"), "`shape`"),
+            ("chunks", json!([0, 3]), "chunks"),
+            ("chunks", json!([1_u64 << 33, 3]), "bytes"),
+            ("chunks", json!([u64::MAX, u64::MAX]), "bytes"),
+            ("shape", json!([u64::MAX, 3]), "counted"),
+            ("dtype", json!("<c16"), "`\"<c16\"`"),
+            ("order", json!("K"), "order"),
+            ("filters", json!({}), "filters"),
+            ("filters", json!([{"id": "quantize"}]), "`quantize`"),
+            ("compressor", json!("zlib"), "codec configuration"),
+            ("dimension_separator", json!("-"), "separator"),
+            ("fill_value", json!("x"), "fill value"),
+        ] {
+            let error = parse("a", &document(field, value), &Map::new()).unwrap_err();
+            assert_eq!(error.kind(), Kind::Invalid, "{what}");
+            assert!(error.to_string().contains(what), "{error}");
+        }
+    }
+}

@@ -258,3 +258,66 @@ fn compress(spec: &ArraySpec, codecs: &mut Vec<Value>) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+
+    fn document(change: impl FnOnce(&mut Value)) -> Map<String, Value> {
+        let mut document = json!({
+            "zarr_format": 3, "node_type": "array", "shape": [9], "data_type": "int16", "fill_value": 0,
+            "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [4]}},
+            "chunk_key_encoding": {"name": "default"},
+            "codecs": [{"name": "sharding_indexed", "configuration": {
+                "chunk_shape": [2], "codecs": ["bytes"], "index_codecs": ["bytes", "crc32c"]}}],
+            "attributes": {}, "dimension_names": [null], "storage_transformers": [],
+        });
+        change(&mut document);
+        document.as_object().unwrap().clone()
+    }
+
+    #[test]
+    fn names_may_be_missing() {
+        assert_eq!(parse("a", &document(|_| {})).unwrap().dimension_names, [""]);
+    }
+
+    #[test]
+    fn extensions_that_need_not_be_understood_are_kept() {
+        let original =
+            document(|document| document["later"] = json!({"must_understand": false, "x": [1, {"y": null}]}));
+        let mut array = parse("a", &original).unwrap();
+        assert_eq!(super::document(&array), original);
+        array.set_shape(vec![10]);
+        let written = super::document(&array);
+        assert_eq!((&written["shape"], &written["later"]), (&json!([10]), &original["later"]));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_refused_by_name() {
+        type Change = fn(&mut Value);
+        let changes: [(&str, Change); 12] = [
+            ("`later`", |document| document["later"] = json!({"x": 1})),
+            ("storage transformers", |document| document["storage_transformers"] = json!(["any"])),
+            ("`rectilinear`", |document| document["chunk_grid"]["name"] = json!("rectilinear")),
+            ("`hashed`", |document| document["chunk_key_encoding"]["name"] = json!("hashed")),
+            ("do not divide", |document| document["codecs"][0]["configuration"]["chunk_shape"] = json!([3])),
+            ("beside other codecs", |document| document["codecs"] = json!([document["codecs"][0], "crc32c"])),
+            ("within shards", |document| {
+                document["codecs"][0]["configuration"]["codecs"] = json!([document["codecs"][0]]);
+            }),
+            ("index codecs", |document| {
+                document["codecs"][0]["configuration"]["index_codecs"] = json!(["bytes", "zstd"]);
+            }),
+            ("index location", |document| document["codecs"][0]["configuration"]["index_location"] = json!("middle")),
+            ("dimension names", |document| document["dimension_names"] = json!(["x", "y"])),
+            ("`shape`", |document| document["shape"] = json!([-1])),
+            ("fill value", |document| document["fill_value"] = json!("NaN")),
+        ];
+        for (what, change) in changes {
+            let error = parse("a", &document(change)).unwrap_err();
+            assert_eq!(error.kind(), Kind::Invalid, "{what}");
+            assert!(error.to_string().contains(what), "{error}");
+        }
+    }
+}

@@ -3,8 +3,6 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use serde_json::Value;
-
 use super::job::ArrayWork;
 use super::schedule::{InputCost, ObjectCost, Schedule, TooLarge, UNIT, schedule, units};
 use super::{ArrayWrite, EmptyChunks, WriteOptions};
@@ -136,7 +134,6 @@ impl Gathered {
     /// Checks the values of an array and numbers their sources.
     fn array_work(&mut self, write: &ArrayWrite, options: &WriteOptions) -> Result<ArrayWork> {
         let array = &write.array;
-        let stored = array.codecs.numcodecs();
         let mut patch_sources = Vec::with_capacity(write.patches.len());
         let mut passes = Vec::with_capacity(write.patches.len());
         for patch in &write.patches {
@@ -159,11 +156,7 @@ impl Gathered {
                 self.sources.push(Arc::clone(values));
             }
             patch_sources.push(Some(number));
-            passes.push(
-                stored
-                    .as_deref()
-                    .is_some_and(|stored| values.encoding().is_some_and(|encoding| same_encoding(encoding, stored))),
-            );
+            passes.push(values.encoding().is_some_and(|encoding| array.codecs.accept(encoding)));
         }
         Ok(ArrayWork {
             array: array.clone(),
@@ -245,18 +238,6 @@ impl Gathered {
             inputs.len() - 1
         })
     }
-}
-
-/// Whether two lists of numcodecs configurations encode alike; the level only says how hard the encoder tries.
-fn same_encoding(one: &[Value], other: &[Value]) -> bool {
-    let without_level = |value: &Value| {
-        let mut value = value.clone();
-        if let Some(fields) = value.as_object_mut() {
-            fields.remove("level");
-        }
-        value
-    };
-    one.len() == other.len() && one.iter().zip(other).all(|(one, other)| without_level(one) == without_level(other))
 }
 
 /// Puts the moved objects of a plan in an order in which at most `most` lanes (columns of chunks along the shifted
