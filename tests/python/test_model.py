@@ -1,4 +1,4 @@
-"""A random history of arrivals, revisions and removals against a dictionary: the store equals the model after each sync."""
+"""Random histories of arrivals, revisions and removals: after each sync the store equals a dictionary."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ from typing import Any
 
 import netCDF4
 import numpy as np
+import regraft
 import xarray as xr
 import zarr
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-
-import regraft
 
 WIDTH = 4
 FILL = -9999
