@@ -86,7 +86,7 @@ class Histories(RuleBasedStateMachine):
         self.bucket.pop(name, None)
 
     @rule(repeated=st.booleans())
-    def sync(self, repeated: bool) -> None:
+    def sync(self, *, repeated: bool) -> None:
         """The store is made to match, perhaps twice."""
         self.collection.sync(progress=False)
         for days, _, _ in self.bucket.values():
