@@ -1,4 +1,4 @@
-"""Random histories of arrivals, revisions and removals: after each sync the store equals a dictionary."""
+"""A random history of arrivals, revisions and removals: the store equals a dictionary model after each sync."""
 
 from __future__ import annotations
 
