@@ -11,20 +11,20 @@ use regraft::zarr::{ArraySpec, Compressor, DataType, FillValue, Format, Group, G
 use serde_json::{Map, Value, json};
 
 fn memory() -> Store {
-    Store::open(&format!("memory://{}", random_id()), &BTreeMap::new()).unwrap()
+    Store::open(&format!("memory://{}", random_id()), &BTreeMap::new()).expect("memory opens")
 }
 
 fn with(objects: &[(&str, &str)]) -> Store {
     let store = memory();
     for (key, text) in objects {
-        block_on(store.put(key, Bytes::copy_from_slice(text.as_bytes()))).unwrap();
+        block_on(store.put(key, Bytes::copy_from_slice(text.as_bytes()))).expect("memory takes it");
     }
     store
 }
 
 fn stored(store: &Store, key: &str) -> Option<String> {
-    let object = block_on(store.get(key)).unwrap()?;
-    Some(String::from_utf8(object.bytes.to_vec()).unwrap())
+    let object = block_on(store.get(key)).expect("memory answers")?;
+    Some(String::from_utf8(object.bytes.to_vec()).expect("documents are text"))
 }
 
 fn gets(store: &Store) -> u64 {

@@ -14,7 +14,7 @@ const SHARD: [u64; 2] = [6, 4];
 const FILL: [u8; 2] = [0xfe, 0xff];
 
 fn memory() -> Store {
-    Store::open(&format!("memory://{}", random_id()), &BTreeMap::new()).unwrap()
+    Store::open(&format!("memory://{}", random_id()), &BTreeMap::new()).expect("memory opens")
 }
 
 fn array(format: Format, shard_shape: Option<Vec<u64>>, data_type: DataType) -> Array {
@@ -33,7 +33,7 @@ fn array(format: Format, shard_shape: Option<Vec<u64>>, data_type: DataType) -> 
         attributes: Map::new(),
         compressor: Compressor::Zstd { level: 1 },
     };
-    spec.array(format).unwrap()
+    spec.array(format).expect("a sound specification")
 }
 
 /// The value at an index, `None` where its chunk is not stored.
@@ -61,7 +61,7 @@ fn encoded_chunk(array: &Array, start: [u64; 2]) -> Option<bytes::Bytes> {
         DataType::String => Elements::Strings(values.map(|value| value.to_string()).collect()),
         _ => Elements::Fixed(values.flat_map(u16::to_le_bytes).collect()),
     };
-    Some(array.codecs.encode(elements, &CHUNK).unwrap())
+    Some(array.codecs.encode(elements, &CHUNK).expect("a whole chunk"))
 }
 
 fn store_of(array: &Array) -> Store {
@@ -92,7 +92,7 @@ fn store_of(array: &Array) -> Store {
                 }
             };
             if let Some(bytes) = bytes {
-                block_on(store.put(&array.chunk_key(&[y, x]), bytes)).unwrap();
+                block_on(store.put(&array.chunk_key(&[y, x]), bytes)).expect("memory takes it");
             }
         }
     }

@@ -65,7 +65,7 @@ thread_local! {
 }
 
 /// A thread does not keep a larger buffer than this.
-const MAXIMUM_SPARE: usize = 256 << 20;
+const MAXIMUM_SPARE: usize = 64 << 20;
 
 fn take_spare() -> Vec<u8> {
     SPARE.with_borrow_mut(std::mem::take)
