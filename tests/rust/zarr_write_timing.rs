@@ -174,8 +174,9 @@ fn workload(name: &str, chunk: Vec<u64>, shard: Option<Vec<u64>>, (days, first, 
                 .flat_map(|(number, write)| {
                     write.plan().unwrap().objects.into_iter().map(move |object| (number, object.index))
                 })
-                .map(|(number, index)| {
-                    (number, block_on(store.get(&arrays[number].chunk_key(&index))).unwrap().unwrap().bytes)
+                .filter_map(|(number, index)| {
+                    let object = block_on(store.get(&arrays[number].chunk_key(&index))).unwrap();
+                    object.map(|object| (number, object.bytes))
                 })
                 .collect();
             let (decoded, spent) = timed("  floor: decode and encode", || {
