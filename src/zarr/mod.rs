@@ -21,6 +21,7 @@ mod metadata_v2;
 mod metadata_v3;
 pub mod plan;
 mod plan_objects;
+mod plan_shift;
 mod publish;
 pub mod read;
 pub mod region;

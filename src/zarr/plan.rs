@@ -30,7 +30,7 @@ use serde::{Deserialize, Serialize};
 use super::coverage::{Visible, cover};
 use super::geometry::{Geometry, flat, for_each_cell};
 use super::plan_objects::group_by_object;
-use super::shift::{RowMove, Shift};
+use super::shift::Shift;
 use super::values::{Content, Patch, Tile};
 use crate::error::{Error, Result};
 use crate::zarr::Region;
@@ -184,8 +184,8 @@ impl ChunkPlan {
 }
 
 /// A part of a patch in a chunk, before it is known what covers it.
-struct Candidate {
-    chunk: u64,
+pub(super) struct Candidate {
+    pub(super) chunk: u64,
     patch: usize,
     tile: Option<usize>,
     region: Region,
@@ -223,13 +223,13 @@ pub fn plan(geometry: &Geometry, patches: &[Outline<'_>], shift: Option<&Shift>)
     Ok(Plan { objects: group_by_object(geometry, chunks, shift.zip(first_moved_row)) })
 }
 
-struct Planner<'a> {
-    geometry: &'a Geometry,
+pub(super) struct Planner<'a> {
+    pub(super) geometry: &'a Geometry,
     /// Number of chunks in each dimension.
-    counts: Vec<u64>,
+    pub(super) counts: Vec<u64>,
     patches: &'a [Outline<'a>],
     /// The result.
-    chunks: Vec<ChunkPlan>,
+    pub(super) chunks: Vec<ChunkPlan>,
 }
 
 impl Planner<'_> {
@@ -309,91 +309,15 @@ impl Planner<'_> {
     }
 
     /// Plans one chunk whose elements stay where they are.
-    fn patch_chunk(&mut self, index: Vec<u64>, group: Vec<Candidate>) {
+    pub(super) fn patch_chunk(&mut self, index: Vec<u64>, group: Vec<Candidate>) {
         let (pieces, uncovered) = self.pieces(&self.geometry.chunk_region(&index), group);
         let previous = self.geometry.previous_region(&index);
         let reads = uncovered.iter().any(|rest| rest.intersection(&previous).is_some());
         self.chunks.push(ChunkPlan { index, base: if reads { Base::Stored } else { Base::Blank }, pieces });
     }
 
-    /// Plans the touched chunks where everything from chunk row `first_row` on moves.
-    fn shift_all(&mut self, candidates: Vec<Candidate>, shift: &Shift, first_row: u64) {
-        let dimension = shift.dimension;
-        let chunk = self.geometry.chunk_shape[dimension];
-        let mut patched = std::collections::HashMap::new();
-        for group in Groups(candidates.into_iter().peekable()) {
-            let index = self.unflat(group[0].chunk);
-            if index[dimension] < first_row {
-                self.patch_chunk(index, group);
-            } else {
-                patched.insert(group[0].chunk, group);
-            }
-        }
-        let mut lanes = self.counts.clone();
-        lanes[dimension] = 1;
-        for row in first_row..self.counts[dimension] {
-            let start = row * chunk;
-            let length = chunk.min(self.geometry.shape[dimension] - start);
-            let moves = shift.moves_into(start, length, chunk);
-            for_each_cell(&Region::whole(&lanes), &vec![1; lanes.len()], |lane| {
-                let mut index = lane.to_vec();
-                index[dimension] = row;
-                let group = patched.remove(&flat(&index, &self.counts)).unwrap_or_default();
-                self.chunks.push(self.shift_chunk(index, group, &moves, dimension));
-            });
-        }
-    }
-
-    /// Plans one chunk into which old elements move.
-    fn shift_chunk(
-        &self,
-        index: Vec<u64>,
-        group: Vec<Candidate>,
-        row_moves: &[RowMove],
-        dimension: usize,
-    ) -> ChunkPlan {
-        let whole = self.geometry.chunk_region(&index);
-        let chunk = self.geometry.chunk_shape[dimension];
-        let old_chunk = |from: u64| {
-            let mut old = index.clone();
-            old[dimension] = from / chunk;
-            old
-        };
-        if let [only] = row_moves
-            && group.is_empty()
-            && only.from % chunk == 0
-            && only.to % chunk == 0
-            && only.length == whole.shape[dimension]
-            && self.keeps_other_sides(&old_chunk(only.from), &whole, dimension)
-        {
-            return ChunkPlan { base: Base::Moved { from: old_chunk(only.from) }, index, pieces: Vec::new() };
-        }
-        let (pieces, uncovered) = self.pieces(&whole, group);
-        let mut moves = Vec::new();
-        for row_move in row_moves {
-            let old = old_chunk(row_move.from);
-            let mut bounds = self.geometry.previous_region(&old);
-            // A shift knows its own old length; the other dimensions may have grown as well.
-            bounds.start[dimension] = row_move.from;
-            bounds.shape[dimension] = row_move.length;
-            let mut target = bounds.clone();
-            target.start[dimension] = row_move.to;
-            if !bounds.is_empty() && uncovered.iter().any(|rest| rest.intersection(&target).is_some()) {
-                moves.push(Move { chunk: old, source: bounds, target: target.start });
-            }
-        }
-        let base = if moves.is_empty() { Base::Blank } else { Base::Assembled { moves } };
-        ChunkPlan { index, base, pieces }
-    }
-
-    /// Whether all of an old chunk, but for its extent along `dimension`, was in the array before it grew.
-    fn keeps_other_sides(&self, old: &[u64], whole: &Region, dimension: usize) -> bool {
-        let previous = self.geometry.previous_region(old);
-        (0..whole.dimensionality()).all(|other| other == dimension || previous.shape[other] == whole.shape[other])
-    }
-
     /// The visible pieces of the candidates of one chunk, and what they leave uncovered.
-    fn pieces(&self, whole: &Region, group: Vec<Candidate>) -> (Vec<Piece>, Vec<Region>) {
+    pub(super) fn pieces(&self, whole: &Region, group: Vec<Candidate>) -> (Vec<Piece>, Vec<Region>) {
         let mut patches: Vec<usize> = group.iter().map(|candidate| candidate.patch).collect();
         patches.dedup();
         let boxes: Vec<Region> =
@@ -417,7 +341,7 @@ impl Planner<'_> {
         (pieces, coverage.uncovered)
     }
 
-    fn unflat(&self, mut chunk: u64) -> Vec<u64> {
+    pub(super) fn unflat(&self, mut chunk: u64) -> Vec<u64> {
         let mut index = vec![0; self.counts.len()];
         for dimension in (0..index.len()).rev() {
             index[dimension] = chunk % self.counts[dimension];
@@ -428,7 +352,7 @@ impl Planner<'_> {
 }
 
 /// Candidates of one chunk after the other.
-struct Groups<I: Iterator<Item = Candidate>>(std::iter::Peekable<I>);
+pub(super) struct Groups<I: Iterator<Item = Candidate>>(pub(super) std::iter::Peekable<I>);
 
 impl<I: Iterator<Item = Candidate>> Iterator for Groups<I> {
     type Item = Vec<Candidate>;

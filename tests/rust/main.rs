@@ -12,6 +12,7 @@ mod zarr_metadata;
 mod zarr_plan;
 mod zarr_read;
 mod zarr_write;
+mod zarr_write_layouts;
 mod zarr_write_model;
 mod zarr_write_property;
 mod zarr_write_timing;

@@ -1,5 +1,7 @@
 //! Random commits on random arrays, through real codecs into a store in memory, against a dense array.
 
+#![expect(clippy::unwrap_used, reason = "a test fails where it cannot go on")]
+
 use std::sync::Arc;
 
 use futures::TryStreamExt;
@@ -76,7 +78,7 @@ fn cases() -> impl Strategy<Value = Case> {
             proptest::collection::vec((1_u64..8, 1_u64..4, 1_u64..4), dimensionality),
             0_usize..5,
             any::<bool>(),
-            prop_oneof![Just(1_u64 << 20), 14_u64 << 10..40 << 10],
+            prop_oneof![Just(1_u64 << 20), 1_u64 << 10..20 << 10],
             commits(dimensionality),
         )
             .prop_map(|(dimensions, encoding, drops, memory, commits)| {

@@ -8,6 +8,8 @@
 //! encoding the chunks, by the same codecs on one thread. The numbers that the project publishes come from
 //! `tests/benches`, not from here.
 
+#![expect(clippy::unwrap_used, reason = "a test fails where it cannot go on")]
+
 use std::sync::Arc;
 use std::time::Instant;
 

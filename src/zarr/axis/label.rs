@@ -162,28 +162,25 @@ impl Grid {
     /// The slot of a label.
     pub(super) fn index_of(&self, label: &Label) -> Result<u64> {
         label.check()?;
-        let index = match (self, label) {
-            (Self::Integers { start, step }, Label::Int(value)) => {
-                let (distance, step) = (i128::from(*value) - i128::from(*start), i128::from(*step));
-                if distance % step != 0 {
-                    return Err(self.off(label));
-                }
-                distance / step
+        let index = if let (Self::Integers { start, step }, Label::Int(value)) = (self, label) {
+            let (distance, step) = (i128::from(*value) - i128::from(*start), i128::from(*step));
+            if distance % step != 0 {
+                return Err(self.off(label));
             }
-            _ => {
-                let Some(value) = label.number() else { return Err(self.off(label)) };
-                let (start, step, tolerance) = match *self {
-                    Self::Integers { start, step } => (start as f64, step as f64, Tolerance::default()),
-                    Self::Floats { start, step, tolerance } => (start, step, tolerance),
-                };
-                let index = ((value - start) / step).round();
-                // The exact product: the rounding of `index * step` is covered by the relative part.
-                let nearest = Label::Float(start + index * step);
-                if index.abs() > 9e15 || !tolerance.matches(&nearest, label) {
-                    return Err(self.off(label));
-                }
-                index as i128
+            distance / step
+        } else {
+            let Some(value) = label.number() else { return Err(self.off(label)) };
+            let (start, step, tolerance) = match *self {
+                Self::Integers { start, step } => (start as f64, step as f64, Tolerance::default()),
+                Self::Floats { start, step, tolerance } => (start, step, tolerance),
+            };
+            let index = ((value - start) / step).round();
+            // The rounding of `index * step` is covered by the relative part of the tolerance.
+            let nearest = Label::Float(start + index * step);
+            if index.abs() > 9e15 || !tolerance.matches(&nearest, label) {
+                return Err(self.off(label));
             }
+            index as i128
         };
         u64::try_from(index).map_err(|_| {
             Error::invalid(format!("label `{label}` lies before the start of the axis, `{}`", self.label(0)))

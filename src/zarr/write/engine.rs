@@ -1,8 +1,9 @@
 //! The run: admits groups of objects as memory allows, loads their inputs, computes and puts them.
 //!
 //! Everything here is one future that polls many; computation is on the rayon pool, and nothing is spawned, so nothing
-//! outlives the call. On the first error nothing new is admitted and what is in flight is finished, since a put that is
-//! given up half-way may still land, after the caller's lock is gone.
+//! outlives the call. On the first error, and when the run is cancelled, nothing new is admitted, objects that are not being
+//! put yet are given up, and puts in flight are finished: one that is given up half-way may still land, after the
+//! caller's lock is gone.
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -37,6 +38,9 @@ type Arriving<'a> = Shared<BoxFuture<'a, Result<Input>>>;
 type Fetching<'a> = Shared<BoxFuture<'a, Result<Arc<Vec<Mutex<Option<Bytes>>>>>>>;
 /// Says that an old object has been read or moved, and what guards its overwriting.
 type Released = watch::Receiver<Option<Guard>>;
+
+/// How often it is asked whether the run was cancelled while nothing else happens.
+const CANCELLATION_LATENCY: Duration = Duration::from_millis(200);
 
 /// Runs one job on the rayon pool.
 pub(crate) async fn compute<T: Send + 'static>(job: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
@@ -75,6 +79,7 @@ pub(super) async fn run(
         arriving: (0..work.schedule.loads.len()).map(|_| None).collect(),
         left: work.schedule.loads.iter().map(|load| load.users).collect(),
         released: HashMap::new(),
+        stop: watch::Sender::new(false),
         work: &work,
     };
     let outcome = engine.run(run, memory).await;
@@ -119,6 +124,8 @@ struct Engine<'a> {
     left: Vec<usize>,
     /// For old objects that others read and this commit overwrites.
     released: HashMap<(usize, Vec<u64>), Vec<Released>>,
+    /// Turns true when everything that is not being put yet is to be given up.
+    stop: watch::Sender<bool>,
 }
 
 impl<'a> Engine<'a> {
@@ -131,6 +138,11 @@ impl<'a> Engine<'a> {
         loop {
             if result.is_ok() {
                 result = run.check();
+            }
+            if result.is_err() {
+                self.stop.send_replace(true);
+                // Nobody will be admitted who would drive these on, and somebody may wait for them to end.
+                self.arriving.fill(None);
             }
             let next = groups.peek().filter(|group| {
                 result.is_ok() && (running.is_empty() || running.len() + group.objects.len() <= MOST_ADMITTED)
@@ -151,11 +163,8 @@ impl<'a> Engine<'a> {
                         Err(error) if result.is_ok() => result = Err(error),
                         Err(_) => {}
                     }
-                    if result.is_err() {
-                        // Nobody will be admitted who would drive these on, and somebody may wait for them to end.
-                        self.arriving.fill(None);
-                    }
                 }
+                () = tokio::time::sleep(CANCELLATION_LATENCY), if result.is_ok() && !running.is_empty() => {}
                 else => break,
             }
         }
@@ -305,6 +314,7 @@ impl<'a> Engine<'a> {
         let array = object.array;
         let work = &self.work.arrays[array];
         let key = work.array.chunk_key(&object.plan.index);
+        let stop = self.stop.subscribe();
         // Those who still need what this object overwrites were admitted before it: the plan goes from the end to the
         // beginning.
         let released = self.released.remove(&(array, object.plan.index.clone())).unwrap_or_default();
@@ -313,7 +323,7 @@ impl<'a> Engine<'a> {
                 let from_key = work.array.chunk_key(from);
                 let release = self.release_on_overwrite(array, from);
                 async move {
-                    wait_until_free(released, Guard::Unread).await?;
+                    unless(stop, wait_until_free(released, Guard::Unread)).await?;
                     let outcome = if place.copy(&from_key, &key).await? {
                         Outcome::Copied
                     } else {
@@ -341,20 +351,33 @@ impl<'a> Engine<'a> {
                 let (buffers, counts) = (Arc::clone(&self.buffers), Arc::clone(&self.counts));
                 let mut share = share;
                 async move {
-                    let inputs = try_join_all(inputs).await?;
-                    let own = inputs.iter().find_map(|input| match input {
-                        Input::Stored(stored) if stored.index == parts.0 => Some(stored.guard()),
-                        _ => None,
-                    });
-                    let job = ObjectJob::new(work, parts, inputs, buffers, counts);
-                    let encoded = compute(move || job.run()).await?;
-                    share.shrink(encoded.as_ref().map_or(0, |bytes| units(bytes.len() as u64)));
-                    let guard = wait_until_free(released, own.unwrap_or(Guard::Unread)).await?;
+                    let prepare = async {
+                        let inputs = try_join_all(inputs).await?;
+                        let own = inputs.iter().find_map(|input| match input {
+                            Input::Stored(stored) if stored.index == parts.0 => Some(stored.guard()),
+                            _ => None,
+                        });
+                        let job = ObjectJob::new(work, parts, inputs, buffers, counts);
+                        let encoded = compute(move || job.run()).await?;
+                        share.shrink(encoded.as_ref().map_or(0, |bytes| units(bytes.len() as u64)));
+                        let guard = wait_until_free(released, own.unwrap_or(Guard::Unread)).await?;
+                        Ok((encoded, guard))
+                    };
+                    let (encoded, guard) = unless(stop, prepare).await?;
                     put(place, key, encoded, &guard).await.map(|outcome| (array, outcome))
                 }
                 .boxed()
             }
         }
+    }
+}
+
+/// Awaits `work`, unless `stop` turns true first.
+async fn unless<T>(mut stop: watch::Receiver<bool>, work: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::select! {
+        biased;
+        _ = stop.wait_for(|stopped| *stopped) => Err(Error::unavailable("given up")),
+        result = work => result,
     }
 }
 

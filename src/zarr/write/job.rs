@@ -1,6 +1,6 @@
 //! The computation of one stored object, from its inputs to its encoded bytes; runs on the rayon pool.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -157,10 +157,15 @@ impl ObjectJob {
     /// Decodes the tiles of a chunk that are not decoded yet, side by side.
     fn decode_tiles(&self, chunk: &ChunkPlan) -> Result<()> {
         let mut waiting: Vec<&Arc<TileInput>> = Vec::new();
-        for piece in chunk.pieces.iter().filter(|piece| piece.tile.is_some()) {
-            let tile = self.tile(piece)?;
-            if tile.elements().is_none() && !waiting.iter().any(|other| Arc::ptr_eq(other, tile)) {
-                waiting.push(tile);
+        let mut seen = HashSet::new();
+        for piece in &chunk.pieces {
+            if let Some(key) = self.tile_key(piece)
+                && seen.insert(key)
+            {
+                let tile = self.tile(piece)?;
+                if tile.elements().is_none() {
+                    waiting.push(tile);
+                }
             }
         }
         waiting.par_iter().try_for_each(|tile| self.decode_shared(tile))

@@ -14,8 +14,8 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-/// Memory is counted in units of this many bytes.
-pub(super) const UNIT: u64 = 1024;
+/// Memory is counted in units of this many bytes: small, since a coordinate may be made of a tile a label.
+pub(super) const UNIT: u64 = 64;
 /// Objects of a group.
 const MOST_OBJECTS: usize = 16;
 /// Fetched bytes of a group, in units.
