@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::convert::{Conversion, Packing};
+use super::document::ChunkState;
 use super::fit::Fitted;
 use super::label::Label;
 use super::layout::{Layout, StepRun};
@@ -70,6 +71,8 @@ fn patches(array: &StoreArray, layout: &Layout, fitted: &BTreeMap<String, &Fitte
     for run in &layout.runs {
         match (&run.source, array.role) {
             (None, Role::Key) => {}
+            // The label is in the store already, and stays as the store has it.
+            (Some(_), Role::Key) if matches!(run.state, ChunkState::Replaced | ChunkState::Restored) => {}
             (None, _) => patches.push(fill(array, run.start, run.count)),
             (Some((key, _)), Role::Provenance) => patches.push(Patch {
                 region: Region::new(vec![run.start], vec![run.count]),
