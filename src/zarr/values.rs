@@ -32,7 +32,7 @@ pub enum Elements {
 /// The values of one variable of one source, ready to be scattered into chunks.
 ///
 /// I/O is in `fetch` (async), computation in `decode` (called on a CPU pool): the writer calls each at most once a tile
-/// in a commit.
+/// in a commit, unless memory does not allow it to keep a tile until the last chunk that needs it.
 #[async_trait]
 pub trait Values: Send + Sync {
     /// The element type that `decode` yields; the target array's type.

@@ -284,3 +284,14 @@ fn a_source_that_panics_is_an_error() {
         block_on(regraft::zarr::write::write(&store, &[write], &WriteOptions::default(), &Run::default())).unwrap_err();
     assert_eq!(error.kind(), Kind::Internal);
 }
+
+#[test]
+fn an_array_twice_in_a_commit_is_refused() {
+    let store = fresh_store();
+    let array = array(Format::V3, &[2], &[2], None, ZSTD);
+    let write = ArrayWrite::new(array, vec![blank(Region::whole(&[2]))]);
+    let writes = [write.clone(), write];
+    let error =
+        block_on(regraft::zarr::write::write(&store, &writes, &WriteOptions::default(), &Run::default())).unwrap_err();
+    assert_eq!(error.message(), "array `a` is in a commit twice");
+}

@@ -8,7 +8,7 @@ use futures::TryStreamExt;
 use proptest::prelude::*;
 use regraft::error::Kind;
 use regraft::progress::Run;
-use regraft::store::block_on;
+use regraft::store::{StorageOptions, Store, block_on};
 use regraft::zarr::write::{ArrayWrite, EmptyChunks, WriteOptions, write};
 use regraft::zarr::{Array, Compressor, Format, Patch, Region, Shift};
 
@@ -49,6 +49,8 @@ struct Case {
     shard_shape: Option<Vec<u64>>,
     compressor: Compressor,
     drops: bool,
+    /// On files, where objects are renamed instead of copied.
+    is_local: bool,
     memory: u64,
     commits: Vec<CommitSketch>,
 }
@@ -77,11 +79,11 @@ fn cases() -> impl Strategy<Value = Case> {
         (
             proptest::collection::vec((1_u64..8, 1_u64..4, 1_u64..4), dimensionality),
             0_usize..5,
-            any::<bool>(),
+            (any::<bool>(), proptest::bool::weighted(0.1)),
             prop_oneof![Just(1_u64 << 20), 1_u64 << 10..20 << 10],
             commits(dimensionality),
         )
-            .prop_map(|(dimensions, encoding, drops, memory, commits)| {
+            .prop_map(|(dimensions, encoding, (drops, is_local), memory, commits)| {
                 let shape = dimensions.iter().map(|one| one.0).collect();
                 let chunk_shape = dimensions.iter().map(|one| one.1).collect();
                 let sharded = || Some(dimensions.iter().map(|one| one.1 * one.2).collect());
@@ -92,7 +94,7 @@ fn cases() -> impl Strategy<Value = Case> {
                     3 => (Format::V3, Compressor::None, sharded()),
                     _ => (Format::V3, Compressor::Zstd { level: 1 }, sharded()),
                 };
-                Case { format, shape, chunk_shape, shard_shape, compressor, drops, memory, commits }
+                Case { format, shape, chunk_shape, shard_shape, compressor, drops, is_local, memory, commits }
             })
     })
 }
@@ -121,12 +123,11 @@ fn grow(shape: &[u64], growth: &Growth) -> (Vec<u64>, Option<Shift>) {
     }
 }
 
+/// What a patch puts there: a source's elements from an origin on, or fill.
+type Painted = Option<(Dense, Vec<u64>)>;
+
 /// The patches of a commit with what they put where.
-fn patches(
-    shape: &[u64],
-    sketches: &[PatchSketch],
-    seed: u16,
-) -> (Vec<Patch>, Vec<Arc<Counting>>, Vec<Option<(Dense, Vec<u64>)>>) {
+fn patches(shape: &[u64], sketches: &[PatchSketch], seed: u16) -> (Vec<Patch>, Vec<Arc<Counting>>, Vec<Painted>) {
     let (mut patches, mut sources, mut contents) = (Vec::new(), Vec::new(), Vec::new());
     for (number, sketch) in sketches.iter().enumerate() {
         let start: Vec<u64> = shape.iter().zip(&sketch.sides).map(|(side, (start, _))| start * side / 1000).collect();
@@ -156,7 +157,7 @@ fn patches(
     (patches, sources, contents)
 }
 
-fn object_keys(store: &regraft::store::Store) -> Vec<String> {
+fn object_keys(store: &Store) -> Vec<String> {
     block_on(store.list("", None).map_ok(|meta| meta.key).try_collect::<Vec<String>>()).unwrap()
 }
 
@@ -174,7 +175,12 @@ proptest! {
 
     #[test]
     fn commits_do_what_a_dense_array_does(case in cases()) {
-        let store = fresh_store();
+        let directory = tempfile::tempdir().unwrap();
+        let store = if case.is_local {
+            Store::open(directory.path().to_str().unwrap(), &StorageOptions::default()).unwrap()
+        } else {
+            fresh_store()
+        };
         let empty_chunks = if case.drops { EmptyChunks::Drop } else { EmptyChunks::Fill };
         let options = WriteOptions { memory: case.memory, empty_chunks, stage: None };
         let mut shape = case.shape.clone();

@@ -26,12 +26,12 @@ use regraft::zarr::{
 const LAT: u64 = 2250;
 const LON: u64 = 3000;
 
-fn array(name: &str, days: u64, chunk_shape: Vec<u64>, shard_shape: Option<Vec<u64>>, compressor: Compressor) -> Array {
+fn array(name: &str, days: u64, chunk: [u64; 3], shard: Option<[u64; 3]>, compressor: Compressor) -> Array {
     ArraySpec {
         path: name.to_owned(),
         shape: vec![days, LAT, LON],
-        chunk_shape,
-        shard_shape,
+        chunk_shape: chunk.to_vec(),
+        shard_shape: shard.map(Vec::from),
         data_type: DataType::Int16,
         fill_value: FillValue::Bytes((-999_i16).to_le_bytes().to_vec()),
         dimension_names: ["time", "lat", "lon"].map(str::to_owned).to_vec(),
@@ -52,7 +52,7 @@ struct Day {
 impl Day {
     /// A smooth field with noise in the last bits and a land mask.
     fn new(seed: u64) -> Self {
-        let codecs = array("source", 1, vec![1, 500, 500], None, Compressor::Zlib { level: 4, shuffle: true });
+        let codecs = array("source", 1, [1, 500, 500], None, Compressor::Zlib { level: 4, shuffle: true });
         let mut random = seed * 2 + 1;
         let mut tiles = Vec::new();
         let mut encoded = Vec::new();
@@ -126,14 +126,13 @@ fn put(days: &[Arc<Day>], first: u64) -> Vec<Patch> {
 }
 
 /// Runs one workload: fills `days` days, then overwrites `changed` days from `first` on, three times.
-fn workload(name: &str, chunk: Vec<u64>, shard: Option<Vec<u64>>, (days, first, changed): (u64, u64, u64)) {
+fn workload(name: &str, chunk: [u64; 3], shard: Option<[u64; 3]>, (days, first, changed): (u64, u64, u64)) {
     println!("\n{name}");
     let directory = tempfile::tempdir().unwrap();
     let store = Store::open(directory.path().to_str().unwrap(), &StorageOptions::default()).unwrap();
     let zstd = Compressor::Zstd { level: 3 };
-    let arrays: Vec<Array> = (0..4)
-        .map(|variable| array(&format!("v{variable}"), days, chunk.clone(), shard.clone(), zstd.clone()))
-        .collect();
+    let arrays: Vec<Array> =
+        (0..4).map(|variable| array(&format!("v{variable}"), days, chunk, shard, zstd.clone())).collect();
     // One source for each variable and day, though a few distinct ones are enough: what is shared is decoded once.
     let day = |seed: u64| Arc::new(Day::new(seed));
     let commit = |first: u64, count: u64, salt: u64| -> Vec<ArrayWrite> {
@@ -206,23 +205,23 @@ fn workload(name: &str, chunk: Vec<u64>, shard: Option<Vec<u64>>, (days, first, 
 #[test]
 #[ignore = "takes minutes and measures time: run by hand"]
 fn timing_w1() {
-    workload("W1: chunks 5 x 500 x 500, one day", vec![5, 500, 500], None, (10, 7, 1));
+    workload("W1: chunks 5 x 500 x 500, one day", [5, 500, 500], None, (10, 7, 1));
 }
 
 #[test]
 #[ignore = "takes minutes and measures time: run by hand"]
 fn timing_w1b() {
-    workload("W1b: chunks 1 x 500 x 500, one day", vec![1, 500, 500], None, (3, 1, 1));
+    workload("W1b: chunks 1 x 500 x 500, one day", [1, 500, 500], None, (3, 1, 1));
 }
 
 #[test]
 #[ignore = "takes minutes and measures time: run by hand"]
 fn timing_ten_days() {
-    workload("ten days that share time chunks 10 x 500 x 500", vec![10, 500, 500], None, (10, 0, 9));
+    workload("ten days that share time chunks 10 x 500 x 500", [10, 500, 500], None, (10, 0, 9));
 }
 
 #[test]
 #[ignore = "takes minutes and measures time: run by hand"]
 fn timing_shard() {
-    workload("one day into a 30-day shard", vec![1, 500, 500], Some(vec![30, 500, 500]), (30, 12, 1));
+    workload("one day into a 30-day shard", [1, 500, 500], Some([30, 500, 500]), (30, 12, 1));
 }

@@ -1,6 +1,6 @@
 //! All work of a commit in one list: objects, what they are made of, and the schedule.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::job::ArrayWork;
@@ -58,7 +58,12 @@ impl Work {
     pub(super) fn new(writes: &[ArrayWrite], options: &WriteOptions, memory: u64) -> Result<Self> {
         let mut gathered = Gathered::default();
         let mut shifted = Vec::with_capacity(writes.len());
+        let mut paths = HashSet::new();
         for (number, write) in writes.iter().enumerate() {
+            if !paths.insert(write.array.path.as_str()) {
+                // Two plans of one array would write the same object twice, each without the other's values.
+                return Err(Error::internal(format!("array `{}` is in a commit twice", write.array.path)));
+            }
             let mut plan = write.plan()?;
             let work = gathered.array_work(write, options)?;
             let object_bytes = object_bytes(&work.array);
