@@ -9,6 +9,7 @@ mod store_answers;
 mod store_contract;
 mod store_faults;
 mod zarr_metadata;
+mod zarr_metadata_crash;
 mod zarr_plan;
 mod zarr_read;
 mod zarr_write;
