@@ -10,6 +10,7 @@ use super::Collection;
 use super::config::EmptyChunksConfig;
 use super::document::{ArrayChange, AxisChange, Plan, QuarantinedSource, Report, SCHEMA_VERSION, Seconds, Written};
 use super::fit::{Fitted, Misfit};
+use super::label::Label;
 use super::ledger::{Action, CommitRecord, SourceRecord};
 use super::planning::{Examined, Work};
 use super::proof::Proof;
@@ -50,7 +51,12 @@ impl Collection {
         let mut session = Session::open(&self.store, &self.control, &self.config).await?;
         let work = self.still_to_do(plan, &session).await?;
         let mut totals = Totals::default();
-        for batch in self.batches(&work) {
+        let mut batches = self.batches(&work);
+        if batches.is_empty() && session.ledger.torn.is_some() {
+            // Nobody owns what an unfinished commit tore, but it is to be blanked.
+            batches.push(&[]);
+        }
+        for batch in batches {
             run.check()?;
             self.commit(&mut session, batch, run, &mut totals).await?;
         }
@@ -94,6 +100,12 @@ impl Collection {
                 work.push(Work { key: change.key.clone(), version, forced: change.forced });
             }
         }
+        for key in &session.doubted {
+            if work.iter().all(|item| item.key != *key) {
+                let version = self.sources.head(key).await?.as_ref().map(super::opening::version_of);
+                work.push(Work { key: key.clone(), version, forced: false });
+            }
+        }
         Ok(work)
     }
 
@@ -102,6 +114,13 @@ impl Collection {
         let usage_before = self.store.counters().usage();
         let opening = Instant::now();
         let mut examined = self.examine(session, batch, run, true).await?;
+        for (key, _, _) in &examined.misfits {
+            if session.doubted.contains(key) {
+                // Its torn region cannot be written again: it goes to a runner-up, or is blanked.
+                examined.gone.push((key.clone(), false));
+            }
+        }
+        session.doubted.retain(|key| batch.iter().all(|item| item.key != *key));
         let mut proof = Proof::new(self.config.run.memory / 4);
         let settled = self.settle_and_prove(session, &mut examined, &mut proof, run).await?;
         totals.seconds.open += opening.elapsed().as_secs_f64();
@@ -116,7 +135,7 @@ impl Collection {
         let publishing = Instant::now();
         let record = self.record(session, &examined, &settled, self.store.counters().usage() - usage_before);
         let mut changes = Self::changes(session, &examined, &settled);
-        if !record.sources.is_empty() {
+        if !record.sources.is_empty() || session.ledger.torn.is_some() {
             let number = session.log.append(&record).await?;
             session.ledger.fold(number, &record);
             totals.commits.push(number);
@@ -232,6 +251,21 @@ impl Collection {
             examined.candidates.iter().map(|candidate| (candidate.key.clone(), &candidate.fitted)).collect();
         let writes = writes(structure, &settled.layout, &fitted)?;
         totals.arrays = settled.layout.touched(structure);
+        if let Some(moves) = moved_labels(session, settled) {
+            let record = CommitRecord {
+                kind: "prepared".into(),
+                collection: self.config.name.clone(),
+                time: clock::now_rfc3339(),
+                sources: Vec::new(),
+                owners: Vec::new(),
+                moves: Some(moves),
+                whole: false,
+                axis_length: settled.layout.length_before,
+                usage: Usage::default(),
+            };
+            let number = session.log.append(&record).await?;
+            session.ledger.fold(number, &record);
+        }
         self.write_arrays(&writes.data, memory, run, &mut totals.written).await?;
         self.write_arrays(&writes.coordinates, memory, run, &mut totals.written).await?;
         run.tell(&Progress {
@@ -365,8 +399,23 @@ impl Collection {
                 .iter()
                 .map(|assignment| (assignment.label.clone(), assignment.after.clone()))
                 .collect(),
+            moves: None,
+            whole: session.doubted.is_empty(),
             axis_length: settled.layout.length_after,
             usage,
         }
     }
+}
+
+/// The lowest and the highest label that a shift may leave half moved: the tail, and what is inserted.
+fn moved_labels(session: &Session, settled: &Settled) -> Option<(Label, Label)> {
+    let map = settled.layout.shift.as_ref()?;
+    let first = map.iter().enumerate().find_map(|(new, old)| old.filter(|old| *old != new as u64))?;
+    let tail = session.labels.iter().skip(first as usize);
+    let placed = settled.resolution.assignments.iter().filter(|assignment| assignment.after.is_some());
+    let labels: Vec<&Label> = tail.chain(placed.map(|assignment| &assignment.label)).collect();
+    let key = |label: &&&Label| label.key(session.ledger.tolerance());
+    let lowest = labels.iter().min_by_key(key)?;
+    let highest = labels.iter().max_by_key(key)?;
+    Some(((*lowest).clone(), (*highest).clone()))
 }

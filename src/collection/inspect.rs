@@ -97,6 +97,7 @@ impl Collection {
             "runners_up": runners_up,
             "quarantined": ledger.quarantined().count(),
             "last_commit": last,
+            "unfinished": ledger.torn.is_some(),
             "locked_by": WriterLock::holder(&self.control).await?,
             "size": sizes,
         }))
@@ -246,6 +247,8 @@ impl Collection {
                 time: clock::now_rfc3339(),
                 sources,
                 owners: Vec::new(),
+                moves: None,
+                whole: false,
                 axis_length: session.labels.len() as u64,
                 usage: Usage::default(),
             };

@@ -3,6 +3,10 @@
 //! Each commit record holds what became of each source and which source owns each label afterwards; folding the records
 //! answers who owns a region, what comes back when its source is removed, and whether a source version is done. Owners are
 //! recorded, not recomputed, so that a later change of the winner rule does not rewrite history.
+//!
+//! An insert that moves the tail of the axis is the one write that cannot simply be done again, because it overwrites what it
+//! reads. So a `prepared` record names the labels that are about to move. Whoever finds it without a commit behind it doubts
+//! every source of those labels: their regions are written again from the sources, wherever their labels stand by then.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -95,7 +99,7 @@ impl Action {
 /// One commit, as it is stored in the log.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CommitRecord {
-    /// `commit`, `release` (sources taken out of quarantine).
+    /// `commit`, `release` (sources taken out of quarantine), `prepared` (a tail is about to move).
     pub kind: String,
     /// The collection's name.
     pub collection: String,
@@ -106,6 +110,12 @@ pub struct CommitRecord {
     /// Owner of each label that changed hands; `None` where nobody owns it any more.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub owners: Vec<(Label, Option<String>)>,
+    /// The lowest and the highest label of a tail that is about to move, in a `prepared` record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moves: Option<(Label, Label)>,
+    /// Whether every source of a tail that an unfinished commit moved has been written again.
+    #[serde(default)]
+    pub whole: bool,
     /// Length of the axis afterwards.
     pub axis_length: u64,
     /// What it cost.
@@ -148,6 +158,8 @@ pub struct Ledger {
     pub next_number: u64,
     /// The last record's time.
     pub last_time: Option<String>,
+    /// Labels, lowest and highest, whose steps an unfinished commit may have moved half-way.
+    pub torn: Option<(LabelKey, LabelKey)>,
     tolerance: f64,
 }
 
@@ -172,8 +184,43 @@ impl Ledger {
         for (label, owner) in &record.owners {
             self.slots.entry(label.key(self.tolerance)).or_default().owner.clone_from(owner);
         }
+        if let Some((low, high)) = &record.moves {
+            let (low, high) = (low.key(self.tolerance), high.key(self.tolerance));
+            self.torn = Some(match self.torn.take() {
+                Some((lowest, highest)) => (lowest.min(low), highest.max(high)),
+                None => (low, high),
+            });
+        }
+        if record.whole {
+            self.torn = None;
+        }
         self.next_number = number + 1;
         self.last_time = Some(record.time.clone());
+    }
+
+    /// Whether the steps of a label may be torn.
+    #[must_use]
+    pub fn is_torn(&self, label: &Label) -> bool {
+        let key = label.key(self.tolerance);
+        self.torn.as_ref().is_some_and(|(low, high)| *low <= key && key <= *high)
+    }
+
+    /// Forgets the version of every source whose steps may be torn, so that all of them are written again; returns their
+    /// keys.
+    pub fn doubt_torn(&mut self) -> BTreeSet<String> {
+        let torn: BTreeSet<String> = self
+            .sources
+            .iter()
+            .filter(|(_, state)| state.quarantine.is_none() && state.labels.iter().any(|label| self.is_torn(label)))
+            .map(|(key, _)| key.clone())
+            .collect();
+        for key in &torn {
+            if let Some(state) = self.sources.get_mut(key) {
+                // No object has an empty ETag.
+                state.version.etag = String::new();
+            }
+        }
+        torn
     }
 
     fn fold_source(&mut self, number: u64, time: &str, source: &SourceRecord) {

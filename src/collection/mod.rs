@@ -23,8 +23,8 @@
 //!
 //! # Caveats
 //! A crash between the first chunk and the log record leaves chunks of an unfinished commit behind; the next `sync` finds
-//! the same sources unrecorded and writes the same regions again. Only an insert that moves a tail cannot be repeated like
-//! this; its journal is the next step of `ledger`.
+//! the same sources unrecorded and writes the same regions again. An insert that moves a tail is announced by a `prepared`
+//! record first ([`ledger`]), and the tail is written again from its sources.
 //!
 //! # Testing
 //! Pure rooms by property tests here; the whole against xarray and netCDF4 on real files in `tests/python`.

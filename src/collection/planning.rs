@@ -158,6 +158,13 @@ impl Collection {
                 work.insert(key.clone(), Work { key: key.clone(), version: None, forced: false });
             }
         }
+        // What an unfinished commit may have torn is looked at whatever was asked for.
+        for key in &session.doubted {
+            if !work.contains_key(key) {
+                let version = self.sources.head(key).await?.as_ref().map(version_of);
+                work.insert(key.clone(), Work { key: key.clone(), version, forced: false });
+            }
+        }
         for key in &request.removed {
             let key = self.relative_key(key)?;
             work.insert(key.clone(), Work { key, version: None, forced: true });

@@ -1,6 +1,6 @@
 //! What one run of a verb knows: the ledger, the store's structure and labels, and how they follow each commit.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::config::{Config, Guard};
 use super::document::AxisChange;
@@ -9,7 +9,7 @@ use super::label::{Label, LabelKind, join};
 use super::layout::{Layout, axis_policy, lay_out};
 use super::ledger::{CommitRecord, Ledger, SourceVersion};
 use super::opening::Opened;
-use super::ownership::{Arrival, Resolution, resolve};
+use super::ownership::{Arrival, Assignment, Resolution, resolve};
 use super::source::read_values;
 use super::structure::{Role, StoreArray, Structure};
 use crate::error::{Context, Error, Kind, Result};
@@ -56,6 +56,8 @@ pub struct Session {
     pub kind: Option<LabelKind>,
     /// Values of the arrays that do not depend on the axis.
     pub grids: Grids,
+    /// Sources whose regions an unfinished commit may have torn, still to be written again.
+    pub doubted: BTreeSet<String>,
     tolerance: f64,
 }
 
@@ -74,6 +76,7 @@ impl Session {
         for (number, record) in log.records::<CommitRecord>(1).await? {
             ledger.fold(number, &record);
         }
+        let doubted = ledger.doubt_torn();
         let group = match Group::open(store).await {
             Ok(group) => Some(group),
             Err(error) if error.kind() == Kind::NotFound => None,
@@ -87,6 +90,7 @@ impl Session {
             labels: Vec::new(),
             kind: None,
             grids: Grids::new(),
+            doubted,
             tolerance,
         };
         if let Some(group) = group {
@@ -205,7 +209,8 @@ impl Session {
                 })
                 .chain(gone.iter().map(|key| Arrival { key: key.clone(), present: None }))
                 .collect();
-            let resolution = resolve(&self.ledger, &arrivals, &config.region.winner, config.region.on_remove)?;
+            let mut resolution = resolve(&self.ledger, &arrivals, &config.region.winner, config.region.on_remove)?;
+            self.blank_torn(&mut resolution);
             let before = refused.len();
             for (key, rival) in &resolution.refused {
                 if let Some(candidate) = candidates.iter().find(|candidate| candidate.key == *key) {
@@ -243,6 +248,26 @@ impl Session {
             })
             .collect();
         Ok(settled)
+    }
+
+    /// Steps that nobody owns and an unfinished commit may have filled with their neighbours' values become fill again.
+    fn blank_torn(&self, resolution: &mut Resolution) {
+        if self.ledger.torn.is_none() {
+            return;
+        }
+        let key = |label: &Label| label.key(self.tolerance);
+        let known: HashSet<_> = resolution.assignments.iter().map(|assignment| key(&assignment.label)).collect();
+        for label in &self.labels {
+            if self.ledger.is_torn(label) && self.ledger.owner(label).is_none() && !known.contains(&key(label)) {
+                resolution.assignments.push(Assignment {
+                    label: label.clone(),
+                    before: None,
+                    after: None,
+                    rewrite: true,
+                    restored: false,
+                });
+            }
+        }
     }
 
     fn lay_out(&self, resolution: &Resolution, candidates: &[Candidate], config: &Config) -> Result<Layout> {
