@@ -33,6 +33,7 @@ pub mod apply;
 pub mod config;
 pub mod convert;
 pub mod document;
+pub mod encoding;
 pub mod fit;
 pub mod inspect;
 pub mod label;

@@ -170,13 +170,13 @@ fn stored(
         DataLayout::Contiguous { address, .. } => Storage::Contiguous { address: address.saturating_add(base) },
         DataLayout::Chunked { address, dims, chunk_indexing, .. } => {
             // Layouts before version 4 end with the element size.
-            let dims = dims[..dims.len().min(dataspace.dims.len())].to_vec();
+            let chunk_shape = dims[..dims.len().min(dataspace.dims.len())].to_vec();
             let index = ChunkIndex {
                 address: Some(*address).filter(|address| *address != undefined),
                 extent: dataspace.dims.clone(),
                 largest: dataspace.max_dims.clone(),
                 indexing: chunk_indexing.clone(),
-                chunk_shape: dims,
+                chunk_shape,
             };
             Storage::Chunks { index, pipeline: Pipeline::new(filters) }
         }
