@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::config::{Config, OneOrMany, StoreFormat};
 use super::convert::{Packing, is_float};
-use super::encoding::{chunk_shape, compressor, element_type, nan, shard_shape};
+use super::encoding::{COORDINATE_CHUNK, chunk_shape, compressor, element_type, nan, shard_shape};
 use super::source::{Source, SourceVariable, packing, time_units};
 use super::time::TimeUnits;
 use crate::error::{Context, Error, Result};
@@ -54,10 +54,6 @@ pub enum Role {
     /// Values that do not depend on the axis: written once, compared ever after.
     Static,
 }
-
-/// Elements of a chunk of a one-dimensional array along the axis: labels are read whole at every start, and one object of
-/// 32 kB is read as quickly as one of 8 bytes (pangeo-forge-recipes issue 209: 511 objects took 2 min 34 s).
-const COORDINATE_CHUNK: u64 = 4096;
 
 impl Structure {
     /// The arrays of the store in array order of the group.
