@@ -123,6 +123,10 @@ impl ChunkWriter for Meddler {
         self.store.finish(keys).await
     }
 
+    fn concurrency(&self) -> usize {
+        4
+    }
+
     fn address(&self, key: &str) -> String {
         self.store.address(key)
     }

@@ -5,7 +5,7 @@
 //! ```
 //! W1 of the project's benchmarks: 4 variables of 2250 × 3000 `int16`, chunks 5 × 500 × 500, zstd 3, on a local disk; one day
 //! (tiles of 1 × 500 × 500, shuffle and deflate) overwritten. The floor is the CPU time of inflating the tiles, decoding and
-//! encoding the chunks, by the same codecs on one thread. The numbers that the project publishes come from
+//! encoding the chunks, by the same codecs on one thread. `REGRAFT_TIMING_MEMORY` sets the limit of memory in MiB. The numbers that the project publishes come from
 //! `tests/benches`, not from here.
 
 #![expect(clippy::unwrap_used, reason = "a test fails where it cannot go on")]

@@ -61,6 +61,10 @@ pub trait ChunkWriter: Send + Sync {
     /// As [`Store::sync`].
     async fn finish(&self, keys: &[String]) -> Result<()>;
 
+    /// Objects that are worth being under way at once: more where an answer takes long, fewer where all they would do is
+    /// to wait in memory.
+    fn concurrency(&self) -> usize;
+
     /// The address of an object, for messages.
     fn address(&self, key: &str) -> String;
 
@@ -103,6 +107,10 @@ impl ChunkWriter for Store {
 
     async fn finish(&self, keys: &[String]) -> Result<()> {
         self.sync(keys).await
+    }
+
+    fn concurrency(&self) -> usize {
+        if self.local_path("").is_some() { 24 } else { 48 }
     }
 
     fn address(&self, key: &str) -> String {

@@ -28,10 +28,6 @@ use crate::error::{Context, Error, Result};
 use crate::progress::{Progress, Run};
 use crate::zarr::plan::Action;
 
-/// Objects that are admitted at once: enough to hide the latency of object storage, few enough that local writes find
-/// their buffers still in the cache.
-const MOST_ADMITTED: usize = 48;
-
 /// An input on its way, to be awaited by all who need it.
 type Arriving<'a> = Shared<BoxFuture<'a, Result<Input>>>;
 /// The fetched tiles of one call, each to be taken once.
@@ -65,7 +61,9 @@ pub(super) async fn run(
     // Buffers that wait for their next use are memory too.
     let recycled = (options.memory / 8).min(256 << 20);
     let memory = ((options.memory - recycled) / UNIT).min(u64::from(u32::MAX));
-    let work = Work::new(writes, options, memory)?;
+    let most_admitted = place.concurrency().max(1);
+    // Several groups at once, so that the next is being loaded while one is computed and another is put.
+    let work = Work::new(writes, options, memory, most_admitted.div_ceil(3))?;
     if let Some(stage) = &options.stage {
         for (array, keys) in work.overwritten_sources() {
             stage.stage(array, &keys).await?;
@@ -82,7 +80,7 @@ pub(super) async fn run(
         stop: watch::Sender::new(false),
         work: &work,
     };
-    let outcome = engine.run(run, memory).await;
+    let outcome = engine.run(run, memory, most_admitted).await;
     let mut done = outcome.0;
     let written = std::mem::take(&mut done.written);
     let finished = place.finish(&written).await;
@@ -129,7 +127,7 @@ struct Engine<'a> {
 }
 
 impl<'a> Engine<'a> {
-    async fn run(&mut self, run: &Run, memory: u64) -> (Done, Result<()>) {
+    async fn run(&mut self, run: &Run, memory: u64, most_admitted: usize) -> (Done, Result<()>) {
         let mut done = Done::default();
         let mut result = Ok(());
         let mut running: FuturesUnordered<BoxFuture<'a, Result<(usize, Outcome)>>> = FuturesUnordered::new();
@@ -145,7 +143,7 @@ impl<'a> Engine<'a> {
                 self.arriving.fill(None);
             }
             let next = groups.peek().filter(|group| {
-                result.is_ok() && (running.is_empty() || running.len() + group.objects.len() <= MOST_ADMITTED)
+                result.is_ok() && (running.is_empty() || running.len() + group.objects.len() <= most_admitted)
             });
             let needed = next.map_or(0, |group| group.memory as u32);
             tokio::select! {

@@ -1,6 +1,6 @@
 //! The computation of one stored object, from its inputs to its encoded bytes; runs on the rayon pool.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -14,7 +14,7 @@ use crate::zarr::coverage::subtract;
 use crate::zarr::geometry::flat;
 use crate::zarr::plan::{Base, ChunkPlan, Move, Piece};
 use crate::zarr::scatter::{Runs, copy_fixed, copy_strings, fill_fixed, fill_strings};
-use crate::zarr::{Array, Content, Elements, FillValue, Geometry, Patch, Region, shard};
+use crate::zarr::{Array, Content, Elements, FillValue, Geometry, Patch, Region, Sharding, shard};
 
 /// An array with its patches, shared by the jobs of its objects.
 pub(super) struct ArrayWork {
@@ -27,6 +27,9 @@ pub(super) struct ArrayWork {
     pub(super) passes: Vec<bool>,
     /// Whether chunks that are all fill are deleted.
     pub(super) drops_empty: bool,
+    /// Whether an object is computed by several threads: only where there are too few objects for all of them, since a
+    /// thread that waits for the others would begin another object meanwhile, with all its memory.
+    pub(super) splits_objects: bool,
 }
 
 /// What has been done so far.
@@ -71,38 +74,55 @@ impl ObjectJob {
 
     /// The encoded object; `None` where nothing but fill is left and that is not stored.
     pub(super) fn run(self) -> Result<Option<Bytes>> {
-        let result = match &self.work.array.sharding {
-            None => match self.chunks.as_slice() {
-                [chunk] => self.chunk(chunk, true),
-                chunks => Err(Error::internal(format!("expected `1` chunk in an object, found `{}`", chunks.len()))),
-            },
-            Some(_) => self.shard(),
-        };
-        result.context(|| format!("chunk `{:?}` of array `{}`", self.index, self.work.array.path))
+        self.object().context(|| format!("chunk `{:?}` of array `{}`", self.index, self.work.array.path))
     }
 
-    /// The shard with its changed chunks replaced.
-    fn shard(&self) -> Result<Option<Bytes>> {
-        let geometry = &self.work.geometry;
-        let Some(sharding) = self.work.array.sharding.as_deref() else {
-            return Err(Error::internal("an array without shards has a shard"));
-        };
-        // A tile that several chunks of this shard need is decoded here, for all of them.
+    fn object(&self) -> Result<Option<Bytes>> {
+        self.decode_shared_tiles()?;
+        match (&self.work.array.sharding, self.chunks.as_slice()) {
+            (None, [chunk]) => self.chunk(chunk),
+            (None, chunks) => {
+                Err(Error::internal(format!("expected `1` chunk in an object, found `{}`", chunks.len())))
+            }
+            (Some(sharding), _) => self.shard(sharding),
+        }
+    }
+
+    /// Decodes the tiles that this object needs more than once. What is not decoded after this is needed once.
+    fn decode_shared_tiles(&self) -> Result<()> {
         let mut users: HashMap<(usize, usize), usize> = HashMap::new();
         for piece in self.chunks.iter().flat_map(|chunk| &chunk.pieces) {
             if let Some(key) = self.tile_key(piece) {
                 *users.entry(key).or_default() += 1;
             }
         }
-        self.tiles.par_iter().try_for_each(|(key, tile)| match users.get(key) {
-            Some(2..) if tile.elements().is_none() => self.decode_shared(tile),
-            _ => Ok(()),
-        })?;
-        let changed: Vec<(usize, Option<Bytes>)> = self
-            .chunks
-            .par_iter()
-            .map(|chunk| Ok((self.position(&chunk.index), self.chunk(chunk, users.values().all(|count| *count == 1))?)))
-            .collect::<Result<_>>()?;
+        // With one chunk for several threads, its tiles are all that they can share.
+        let least = if self.work.splits_objects && self.chunks.len() == 1 && users.len() > 1 { 1 } else { 2 };
+        let wanted = self
+            .tiles
+            .iter()
+            .filter(|(key, tile)| tile.elements().is_none() && users.get(key).is_some_and(|count| *count >= least));
+        let wanted: Vec<&Arc<TileInput>> = wanted.map(|(_, tile)| tile).collect();
+        let decode = |tile: &&Arc<TileInput>| {
+            self.counts.tiles_decoded.fetch_add(1, Ordering::Relaxed);
+            tile.decode(u64::MAX)
+        };
+        if self.work.splits_objects {
+            wanted.par_iter().try_for_each(decode)
+        } else {
+            wanted.iter().try_for_each(decode)
+        }
+    }
+
+    /// The shard with its changed chunks replaced.
+    fn shard(&self, sharding: &Sharding) -> Result<Option<Bytes>> {
+        let geometry = &self.work.geometry;
+        let encode = |chunk: &ChunkPlan| Ok((self.position(&chunk.index), self.chunk(chunk)?));
+        let changed: Vec<(usize, Option<Bytes>)> = if self.work.splits_objects {
+            self.chunks.par_iter().map(encode).collect::<Result<_>>()?
+        } else {
+            self.chunks.iter().map(encode).collect::<Result<_>>()?
+        };
         let per_object = geometry.chunks_per_object();
         let count = per_object.iter().product::<u64>() as usize;
         let mut inner: Vec<Option<Bytes>> = vec![None; count];
@@ -154,47 +174,21 @@ impl ObjectJob {
             .ok_or_else(|| Error::internal("a tile is missing from a chunk's inputs"))
     }
 
-    /// Decodes the tiles of a chunk that are not decoded yet, side by side.
-    fn decode_tiles(&self, chunk: &ChunkPlan) -> Result<()> {
-        let mut waiting: Vec<&Arc<TileInput>> = Vec::new();
-        let mut seen = HashSet::new();
-        for piece in &chunk.pieces {
-            if let Some(key) = self.tile_key(piece)
-                && seen.insert(key)
-            {
-                let tile = self.tile(piece)?;
-                if tile.elements().is_none() {
-                    waiting.push(tile);
-                }
-            }
-        }
-        waiting.par_iter().try_for_each(|tile| self.decode_shared(tile))
-    }
-
-    fn decode_shared(&self, tile: &TileInput) -> Result<()> {
-        self.counts.tiles_decoded.fetch_add(1, Ordering::Relaxed);
-        tile.decode(u64::MAX)
-    }
-
-    /// One encoded chunk, `None` where it is all fill and that is not stored. `alone` says that no other chunk of this job
-    /// needs the same tiles.
-    fn chunk(&self, chunk: &ChunkPlan, alone: bool) -> Result<Option<Bytes>> {
+    /// One encoded chunk, `None` where it is all fill and that is not stored.
+    fn chunk(&self, chunk: &ChunkPlan) -> Result<Option<Bytes>> {
         if let Base::Moved { from } = &chunk.base {
             return self.old_chunk(from);
         }
-        if alone && let Some(bytes) = self.passed_through(chunk)? {
+        if let Some(bytes) = self.passed_through(chunk)? {
             self.counts.passed_through.fetch_add(1, Ordering::Relaxed);
             return Ok(Some(bytes));
         }
         let array = &self.work.array;
-        let whole_tile = if alone { self.whole_tile(chunk)? } else { None };
-        let elements = if let Some(tile) = whole_tile {
-            self.counts.tiles_decoded.fetch_add(1, Ordering::Relaxed);
-            let mut elements = tile.take()?;
+        let elements = if let Some(tile) = self.whole_tile(chunk)? {
+            let mut elements = self.take(tile)?;
             self.fill_outside(&mut elements, &self.inside(chunk));
             elements
         } else {
-            self.decode_tiles(chunk)?;
             let mut elements = self.base(chunk)?;
             for piece in &chunk.pieces {
                 self.put_piece(chunk, piece, &mut elements)?;
@@ -211,6 +205,12 @@ impl ObjectJob {
         let (bytes, buffer) = array.codecs.encode_recycling(elements, &array.chunk_shape)?;
         self.buffers.give(buffer);
         Ok(Some(bytes))
+    }
+
+    /// Decodes a tile that is needed once.
+    fn take(&self, tile: &TileInput) -> Result<Elements> {
+        self.counts.tiles_decoded.fetch_add(1, Ordering::Relaxed);
+        tile.take()
     }
 
     /// The encoded bytes of a chunk as it was before this commit.
@@ -343,10 +343,14 @@ impl ObjectJob {
             .collect();
         let runs =
             Runs::new(&piece.region.shape, (&from, &outline.decoded_shape), (&target.start, &geometry.chunk_shape));
-        match self.tile(piece)?.elements() {
-            Some(decoded) => self.copy(&runs, decoded, elements),
-            None => Err(Error::internal("a tile was not decoded")),
+        let tile = self.tile(piece)?;
+        if let Some(decoded) = tile.elements() {
+            return self.copy(&runs, decoded, elements);
         }
+        let decoded = self.take(tile)?;
+        self.copy(&runs, &decoded, elements)?;
+        self.recycle(decoded);
+        Ok(())
     }
 
     fn copy(&self, runs: &Runs, source: &Elements, target: &mut Elements) -> Result<()> {

@@ -16,8 +16,6 @@ use std::ops::Range;
 
 /// Memory is counted in units of this many bytes: small, since a coordinate may be made of a tile a label.
 pub(super) const UNIT: u64 = 64;
-/// Objects of a group.
-const MOST_OBJECTS: usize = 16;
 /// Fetched bytes of a group, in units.
 const MOST_FETCHED: u64 = (16 << 20) / UNIT;
 
@@ -91,8 +89,13 @@ struct Walk<'a> {
     resident_units: u64,
 }
 
-/// Schedules `objects` under a limit of `memory` units.
-pub(super) fn schedule(objects: &[ObjectCost], inputs: &[InputCost], memory: u64) -> Result<Schedule, TooLarge> {
+/// Schedules `objects` under a limit of `memory` units in groups of at most `most_objects`.
+pub(super) fn schedule(
+    objects: &[ObjectCost],
+    inputs: &[InputCost],
+    memory: u64,
+    most_objects: usize,
+) -> Result<Schedule, TooLarge> {
     let mut uses = vec![(Vec::new(), 0); inputs.len()];
     for (position, object) in objects.iter().enumerate() {
         for &input in &object.inputs {
@@ -130,7 +133,7 @@ pub(super) fn schedule(objects: &[ObjectCost], inputs: &[InputCost], memory: u64
                 if walk.resident_units + group.memory + added > memory
                     || group.memory + added > memory / 4
                     || fetched + more > MOST_FETCHED
-                    || position - start >= MOST_OBJECTS
+                    || position - start >= most_objects
                 {
                     break;
                 }
@@ -217,7 +220,7 @@ mod tests {
     #[test]
     fn what_is_shared_is_loaded_once_and_asked_for_in_few_calls() {
         let objects: Vec<ObjectCost> = (0..40).map(|_| object(&[0, 1], 10)).collect();
-        let schedule = schedule(&objects, &[input(1, 5), input(1, 5)], 10_000).unwrap();
+        let schedule = schedule(&objects, &[input(1, 5), input(1, 5)], 10_000, 16).unwrap();
         assert_eq!(schedule.loads, [Load { input: 0, users: 40 }, Load { input: 1, users: 40 }]);
         assert_eq!(schedule.groups.len(), 3);
         assert_eq!(schedule.groups[0].memory, 172);
@@ -228,11 +231,11 @@ mod tests {
     fn too_little_memory_loads_again_and_far_too_little_is_refused() {
         let objects = [object(&[0], 1), object(&[1], 1), object(&[0], 1)];
         let inputs = [input(0, 10), input(0, 10)];
-        assert_eq!(schedule(&objects, &inputs, 21).unwrap().loads.len(), 2);
-        assert_eq!(schedule(&objects, &inputs, 20).unwrap().loads.len(), 3);
-        assert_eq!(schedule(&objects, &inputs, 10).unwrap_err(), TooLarge { object: 0, needed: 11 });
+        assert_eq!(schedule(&objects, &inputs, 21, 16).unwrap().loads.len(), 2);
+        assert_eq!(schedule(&objects, &inputs, 20, 16).unwrap().loads.len(), 3);
+        assert_eq!(schedule(&objects, &inputs, 10, 16).unwrap_err(), TooLarge { object: 0, needed: 11 });
         let fixed = inputs.map(|input| InputCost { reloadable: false, ..input });
-        assert_eq!(schedule(&objects, &fixed, 20).unwrap_err(), TooLarge { object: 1, needed: 21 });
+        assert_eq!(schedule(&objects, &fixed, 20, 16).unwrap_err(), TooLarge { object: 1, needed: 21 });
     }
 
     proptest! {
@@ -251,7 +254,7 @@ mod tests {
             let needs = |object: &ObjectCost| {
                 object.own + object.inputs.iter().map(|one| inputs[*one].fetched + inputs[*one].held).sum::<u64>()
             };
-            let Ok(schedule) = schedule(&objects, &inputs, memory) else {
+            let Ok(schedule) = schedule(&objects, &inputs, memory, 16) else {
                 prop_assert!(objects.iter().any(|object| needs(object) > memory));
                 return Ok(());
             };

@@ -54,18 +54,22 @@ struct Gathered {
 }
 
 impl Work {
-    /// Plans all arrays and schedules their objects in `memory` units.
-    pub(super) fn new(writes: &[ArrayWrite], options: &WriteOptions, memory: u64) -> Result<Self> {
+    /// Plans all arrays and schedules their objects in `memory` units and groups of `most_objects`.
+    pub(super) fn new(writes: &[ArrayWrite], options: &WriteOptions, memory: u64, most_objects: usize) -> Result<Self> {
         let mut gathered = Gathered::default();
         let mut shifted = Vec::with_capacity(writes.len());
         let mut paths = HashSet::new();
-        for (number, write) in writes.iter().enumerate() {
+        for write in writes {
             if !paths.insert(write.array.path.as_str()) {
                 // Two plans of one array would write the same object twice, each without the other's values.
                 return Err(Error::internal(format!("array `{}` is in a commit twice", write.array.path)));
             }
-            let mut plan = write.plan()?;
-            let work = gathered.array_work(write, options)?;
+        }
+        let plans: Vec<Plan> = writes.iter().map(ArrayWrite::plan).collect::<Result<_>>()?;
+        let object_count: usize = plans.iter().map(|plan| plan.objects.len()).sum();
+        let splits_objects = object_count < 4 * rayon::current_num_threads();
+        for (number, (write, mut plan)) in writes.iter().zip(plans).enumerate() {
+            let work = ArrayWork { splits_objects, ..gathered.array_work(write, options)? };
             let object_bytes = object_bytes(&work.array);
             let shift = write.shift.as_ref().filter(|shift| shift.first_moved().is_some());
             shifted.push(shift.is_some());
@@ -79,18 +83,19 @@ impl Work {
         }
         let Gathered { arrays, sources, objects, costs, inputs, .. } = gathered;
         let input_costs: Vec<InputCost> = inputs.iter().map(|(_, cost)| *cost).collect();
-        let schedule = schedule(&costs, &input_costs, memory).map_err(|TooLarge { object, needed }| {
-            let ObjectWork { array, plan, .. } = &objects[object];
-            let mebibytes = |units: u64| (units * UNIT).div_ceil(1 << 20);
-            Error::invalid(format!(
-                "rewriting chunk `{:?}` of array `{}` takes `{} MiB` of memory, more than the limit of `{} MiB`",
-                plan.index,
-                arrays[*array].array.path,
-                mebibytes(needed * 8 / 7),
-                options.memory >> 20
-            ))
-            .hint("raise `run.memory`, or store the array in smaller chunks or shards")
-        })?;
+        let schedule =
+            schedule(&costs, &input_costs, memory, most_objects).map_err(|TooLarge { object, needed }| {
+                let ObjectWork { array, plan, .. } = &objects[object];
+                let mebibytes = |units: u64| (units * UNIT).div_ceil(1 << 20);
+                Error::invalid(format!(
+                    "rewriting chunk `{:?}` of array `{}` takes `{} MiB` of memory, more than the limit of `{} MiB`",
+                    plan.index,
+                    arrays[*array].array.path,
+                    mebibytes(needed * 8 / 7),
+                    options.memory >> 20
+                ))
+                .hint("raise `run.memory`, or store the array in smaller chunks or shards")
+            })?;
         Ok(Self { arrays, shifted, sources, objects, schedule, inputs })
     }
 
@@ -170,6 +175,7 @@ impl Gathered {
             patch_sources,
             passes,
             drops_empty: options.empty_chunks == EmptyChunks::Drop,
+            splits_objects: false,
         })
     }
 
