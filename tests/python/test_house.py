@@ -203,7 +203,9 @@ def test_import_regraft_loads_nothing_heavy() -> None:
 def test_no_file_is_much_longer_than_400_lines(suffix: str) -> None:
     files = rust_files() if suffix == ".rs" else python_files()
     # Unit tests stand in the file of what they test, and do not count.
-    lengths = {relative(path): len(path.read_text().split("#[cfg(test)]\nmod tests {")[0].splitlines()) for path in files}
+    lengths = {
+        relative(path): len(path.read_text().split("#[cfg(test)]\nmod tests {")[0].splitlines()) for path in files
+    }
     long = {name: length for name, length in lengths.items() if length > LONGEST}
     assert not long, f"split by concept: {long}"
 
