@@ -34,9 +34,8 @@ DOORS = {
     "reqwest": "store",
     "hdf5_reader": "netcdf",
     "netcdf_reader": "netcdf",
-    "zarrs": "zarr",
-    "zarrs_codec": "zarr",
-    "zarrs_metadata": "zarr",
+    "blosc_src": "zarr",
+    "zstd_safe": "zarr",
     "numpy": "python",
     "pyo3": "python",
 }
