@@ -42,6 +42,8 @@ pub(crate) enum Place {
     Records { address: u64, stride: u64, count: u64, bytes: u64 },
     /// An HDF5 chunk; a set bit of the mask leaves out that filter.
     Chunk { address: u64, filter_mask: u32 },
+    /// Known to the C library only, which gives the elements decoded.
+    Library,
 }
 
 /// How a variable's elements are stored.
@@ -144,6 +146,31 @@ impl Layout {
             Storage::Records { begin, stride } => record_blocks(shape, size, *begin, *stride, limits),
             Storage::Chunks { .. } => Err(Error::internal("row blocks were asked of a chunked variable")),
         }
+    }
+
+    /// The blocks of a variable of `shape` that the C library reads: its chunks, clipped, or rows.
+    pub(crate) fn library_blocks(
+        &self,
+        shape: &[u64],
+        chunk_shape: Option<&[u64]>,
+        limits: &Limits,
+    ) -> Result<Vec<Block>> {
+        let mut blocks = match (&self.storage, chunk_shape) {
+            (Storage::Unreadable(reason), _) => return Err(Error::invalid(reason.clone())),
+            (_, Some(chunk_shape)) => self.chunk_blocks(shape, chunk_shape, Vec::new(), limits)?,
+            (_, None) => self.row_blocks(shape, limits)?,
+        };
+        for block in &mut blocks {
+            block.decoded_shape.clone_from(&block.region_shape);
+            block.encoded_size = byte_count(&block.decoded_shape, self.element_size())?;
+            block.place = Place::Library;
+        }
+        Ok(blocks)
+    }
+
+    /// Whether its compression is not known here.
+    pub(crate) fn has_unknown_filter(&self) -> bool {
+        matches!(&self.storage, Storage::Chunks { pipeline, .. } if pipeline.has_unknown())
     }
 
     /// The chunks of a variable of `shape`, from the entries of its index.

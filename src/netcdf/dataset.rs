@@ -8,6 +8,7 @@ use hdf5_reader::storage::DynStorage;
 use serde_json::Value;
 
 use super::block::{Block, Layout, Place, Storage, Text, byte_count, too_large};
+use super::c_library::{Library, Local};
 use super::classic;
 use super::elements::{place_block, without_padding};
 use super::hdf5::Container;
@@ -15,7 +16,7 @@ use super::limits::Limits;
 use super::signature::{Format, recognise};
 use super::source::{HEAD, Source};
 use super::structure::{DataType, Group, Variable};
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, Kind, Result};
 use crate::store::{ETag, ObjectMeta, Store};
 
 /// An open NetCDF file. Shared by `Arc`; every method may be called from any thread.
@@ -24,6 +25,8 @@ pub struct Dataset {
     name: String,
     source: Arc<Source>,
     container: Option<Container>,
+    /// The second reader of NetCDF-4, in a build that has one.
+    library: Option<Arc<Library>>,
     root: Group,
     limits: Limits,
 }
@@ -66,9 +69,10 @@ impl Dataset {
     pub async fn open_listed(store: &Store, meta: &ObjectMeta, limits: Limits) -> Result<Self> {
         let url = store.url_of(&meta.key);
         let source = Source::open(store, meta, &limits).await?;
+        let local = store.local_path(&meta.key).map(|path| (store.clone(), meta.clone(), path));
         // Parsing is computation, and over ranges it waits for reads: neither belongs on the runtime's workers.
         crate::store::runtime()
-            .spawn_blocking(move || Self::parse(&url, source, limits))
+            .spawn_blocking(move || Self::parse(&url, source, local, limits))
             .await
             .map_err(|error| Error::internal(format!("opening a NetCDF file failed: {error}")))?
     }
@@ -86,22 +90,21 @@ impl Dataset {
     /// # Errors
     /// As [`Dataset::from_bytes`].
     pub fn from_bytes_within(name: &str, bytes: Bytes, limits: Limits) -> Result<Self> {
-        Self::parse(name, Source::Memory(bytes), limits)
+        Self::parse(name, Source::Memory(bytes), None, limits)
     }
 
-    fn parse(name: &str, source: Source, limits: Limits) -> Result<Self> {
-        Self::parse_unnamed(name, source, limits).context(|| format!("`{name}`"))
+    fn parse(name: &str, source: Source, local: Option<Local>, limits: Limits) -> Result<Self> {
+        Self::parse_unnamed(name, Arc::new(source), local, limits).context(|| format!("`{name}`"))
     }
 
-    fn parse_unnamed(name: &str, source: Source, limits: Limits) -> Result<Self> {
-        let source = Arc::new(source);
+    fn parse_unnamed(name: &str, source: Arc<Source>, local: Option<Local>, limits: Limits) -> Result<Self> {
         let size = source.size();
         let mut head = source.read(0..size.min(HEAD))?;
         let format = recognise(&head)?;
-        let (container, root) = match format {
+        let (container, library, root) = match format {
             Format::Classic(version) => loop {
                 if let Some(root) = classic::structure(&head, version, size)? {
-                    break (None, root);
+                    break (None, None, root);
                 }
                 if head.len() as u64 >= limits.header {
                     return Err(too_large("a header", head.len() as u64 + 1, limits.header));
@@ -110,12 +113,50 @@ impl Dataset {
             },
             Format::Hdf5 => {
                 let storage: DynStorage = Arc::clone(&source).storage();
-                let container = source.explained(Container::open(storage, &limits))?;
-                let root = source.explained(container.structure())?;
-                (Some(container), root)
+                let read = || {
+                    let container = Container::open(storage, &limits)?;
+                    let root = container.structure()?;
+                    Ok((container, root))
+                };
+                let library = Library::of(&source, local).map(Arc::new);
+                match (source.explained(read()), &library) {
+                    (Err(refusal), Some(second)) if refusal.kind() == Kind::Invalid && second.is_local() => {
+                        let root = second.structure().context(|| refusal.message())?;
+                        (None, library, root)
+                    }
+                    (read, _) => read.map(|(container, root)| (Some(container), library, root))?,
+                }
             }
         };
-        Ok(Self { name: name.to_owned(), source, container, root, limits })
+        Ok(Self { name: name.to_owned(), source, container, library, root, limits })
+    }
+
+    /// The file that `bytes` are, by the second reader alone.
+    #[cfg(all(test, feature = "netcdf-c"))]
+    pub(crate) fn by_library(name: &str, bytes: Bytes) -> Result<Self> {
+        let source = Arc::new(Source::Memory(bytes));
+        let library = Library::of(&source, None).map(Arc::new);
+        let root = library.as_ref().map_or_else(|| Ok(Group::default()), |library| library.structure())?;
+        Ok(Self { name: name.to_owned(), source, container: None, library, root, limits: Limits::default() })
+    }
+
+    /// The second reader, where the first one does not know how to read a variable.
+    fn library_of(&self, variable: &Variable) -> Option<&Arc<Library>> {
+        let refused = self.container.is_none() || variable.layout.has_unknown_filter();
+        self.library.as_ref().filter(|_| refused)
+    }
+
+    /// What the second reader gives, waited for away from the runtime's workers.
+    async fn read_by_library<T: Send + 'static>(
+        &self,
+        library: &Arc<Library>,
+        variable: &Variable,
+        read: impl FnOnce(&Library, &Variable) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (library, waiting) = (Arc::clone(library), variable.clone());
+        let read = crate::store::runtime().spawn_blocking(move || read(&library, &waiting)).await;
+        let read = read.map_err(|error| Error::internal(format!("reading a NetCDF file failed: {error}")))?;
+        self.named(variable, read)
     }
 
     /// The name or URL that it was opened by.
@@ -158,6 +199,9 @@ impl Dataset {
         }
         let layout = &variable.layout;
         let blocks = match (&layout.storage, variable.chunk_shape.as_deref(), &self.container) {
+            (_, chunk_shape, _) if self.library_of(variable).is_some() => {
+                layout.library_blocks(&variable.shape, chunk_shape, &self.limits)
+            }
             (Storage::Chunks { .. }, Some(chunk_shape), Some(container)) => self
                 .source
                 .explained(container.chunk_entries(layout))
@@ -175,6 +219,12 @@ impl Dataset {
     /// `Conflict` where the object is no longer the version that was opened; otherwise as reading it raises.
     pub async fn fetch(&self, variable: &Variable, blocks: &[usize]) -> Result<Vec<Bytes>> {
         let all = self.stored_blocks(variable)?;
+        if let Some(library) = self.library_of(variable) {
+            let blocks = blocks.iter().map(|&block| self.block(&all, block).cloned()).collect::<Result<Vec<_>>>()?;
+            return self
+                .read_by_library(library, variable, move |library, variable| library.read(variable, &blocks))
+                .await;
+        }
         let mut ranges = Vec::new();
         for &block in blocks {
             ranges.extend(range_of(self.block(&all, block)?));
@@ -184,7 +234,7 @@ impl Dataset {
         for &block in blocks {
             let block = &all[block];
             encoded.push(match &block.place {
-                Place::Missing => Bytes::new(),
+                Place::Missing | Place::Library => Bytes::new(),
                 Place::Inline { offset } => self.named(variable, inline(&variable.layout, *offset, block))?,
                 Place::Run { .. } | Place::Chunk { .. } => fetched.next().unwrap_or_default(),
                 Place::Records { address, stride, count, bytes } => {
@@ -254,6 +304,9 @@ impl Dataset {
         if bytes > self.limits.read {
             return self.named(variable, Err(too_large("a variable", bytes, self.limits.read)));
         }
+        if let (DataType::String, Some(library)) = (&variable.data_type, self.library_of(variable)) {
+            return self.read_by_library(library, variable, Library::strings).await.map(Buffer::Strings);
+        }
         let blocks = self.stored_blocks(variable)?;
         let mut whole = vec![0; bytes as usize];
         let mut decoded = Vec::new();
@@ -298,7 +351,7 @@ fn range_of(block: &Block) -> Option<Range<u64>> {
         Place::Run { address } | Place::Chunk { address, .. } => {
             Some(*address..address.saturating_add(block.encoded_size))
         }
-        Place::Missing | Place::Inline { .. } | Place::Records { .. } => None,
+        Place::Missing | Place::Inline { .. } | Place::Records { .. } | Place::Library => None,
     }
 }
 

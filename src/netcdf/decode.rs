@@ -13,12 +13,15 @@ use hdf5_reader::messages::filter_pipeline::FilterDescription;
 use libdeflater::Decompressor;
 use serde_json::Value;
 
+use super::c_library::advised;
 use super::shuffle::unshuffle;
 use crate::error::{Error, Result};
 
 const DEFLATE: u16 = 1;
 const SHUFFLE: u16 = 2;
 const FLETCHER32: u16 = 3;
+/// What else `hdf5-reader` undoes: szip, n-bit, scale-offset, lz4.
+const OTHERS: [u16; 4] = [4, 5, 6, 32004];
 
 /// The filters of a chunked variable, in order of encoding.
 #[derive(Debug, Clone)]
@@ -61,6 +64,12 @@ impl Pipeline {
             });
         }
         Self { filters, common }
+    }
+
+    /// Whether there is a filter that is not known here.
+    pub(crate) fn has_unknown(&self) -> bool {
+        self.common.is_none()
+            && self.filters.iter().any(|filter| filter.id > FLETCHER32 && !OTHERS.contains(&filter.id))
     }
 
     /// The encoding as numcodecs configurations, where chunks may be copied as they are (a checksum is stripped).
@@ -204,12 +213,14 @@ fn translated(error: &hdf5_reader::error::Error) -> Error {
     use hdf5_reader::error::Error as Reader;
     match error {
         Reader::Context { path, source } => translated(source).context(format!("`{path}`")),
-        Reader::UnsupportedLayoutClass(3) => {
+        Reader::UnsupportedLayoutClass(3) => advised(
             Error::invalid("virtual data sets are not read: they reach into other files")
-                .hint("add the files that it is made of, or materialise it with `h5repack` or `nccopy`")
-        }
-        Reader::UnsupportedFilter(what) => Error::invalid(format!("compression {what} is not supported"))
-            .hint("rewrite the file with deflate: `nccopy -d 4 -s`"),
+                .hint("add the files that it is made of, or materialise it with `h5repack` or `nccopy`"),
+        ),
+        Reader::UnsupportedFilter(what) => advised(
+            Error::invalid(format!("compression {what} is not supported"))
+                .hint("rewrite the file with deflate: `nccopy -d 4 -s`"),
+        ),
         Reader::ResourceLimit(what) => Error::invalid(what.clone()),
         Reader::UnexpectedEof { offset, needed, available } => Error::corrupt(format!(
             "expected `{needed}` bytes at offset `{offset}`, found `{available}` before the end of the file"
@@ -217,7 +228,7 @@ fn translated(error: &hdf5_reader::error::Error) -> Error {
         .hint("the file is truncated or damaged: fetch it again"),
         other => {
             let text = other.to_string();
-            if text.starts_with("unsupported") { Error::invalid(text) } else { Error::corrupt(text) }
+            if text.starts_with("unsupported") { advised(Error::invalid(text)) } else { Error::corrupt(text) }
         }
     }
 }
@@ -272,6 +283,19 @@ mod tests {
         pipeline.decode(&bomb, 0, 1, 1 << 20, &mut output).unwrap();
     }
 
+    #[cfg(not(feature = "netcdf-c"))]
+    #[test]
+    fn a_refusal_names_the_feature_that_reads_it() {
+        let error = translated(&hdf5_reader::error::Error::UnsupportedLayoutClass(3));
+        assert_eq!(error.kind(), Kind::Invalid);
+        assert!(
+            error
+                .hint_text()
+                .unwrap()
+                .ends_with("or build with the feature `netcdf-c` to read it through the C library")
+        );
+    }
+
     #[test]
     fn unusual_pipelines_take_the_general_way() {
         let pipeline = Pipeline::new(vec![filter(DEFLATE, &[4]), filter(SHUFFLE, &[1])]);
@@ -282,5 +306,6 @@ mod tests {
         assert_eq!(output, b"abcd");
         let unknown = Pipeline::new(vec![filter(32001, &[])]);
         assert_eq!(unknown.decode(b"abcd", 0, 1, 4, &mut output).unwrap_err().kind(), Kind::Invalid);
+        assert!(unknown.has_unknown() && !pipeline.has_unknown());
     }
 }

@@ -27,6 +27,9 @@ impl Layout {
                 output.extend_from_slice(encoded);
             }
         }
+        if block.place == Place::Library {
+            return Ok(output);
+        }
         if self.big_endian && block.place != Place::Missing {
             byte_order::swap(&mut output, self.element_size);
         }

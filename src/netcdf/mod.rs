@@ -36,15 +36,14 @@
 //! * `netcdf-reader`, the sister crate of `hdf5-reader`: hides chunk addresses, refuses classic characters, lists inherited
 //!   dimensions, and one attribute that is not UTF-8 costs the file or is dropped silently. Everything needed from it
 //!   was a page of conventions.
-//! * A second reader (netCDF-C behind a Cargo feature) would answer at one place: where [`Dataset::from_bytes`] and
-//!   [`Dataset::open`] choose by signature. It needs to give a [`Group`] and implement `read`; variables without blocks
-//!   are read whole.
+//! * netCDF-C as a second reader, for what this one refuses: the feature `netcdf-c`, off by default (`c_library`).
 //!
 //! # Caveats
 //!
 //! * Compound, opaque, reference and variable-length sequence types are listed as [`DataType::Unsupported`]; enumerations
 //!   are read as their base integers.
-//! * Virtual data sets, external raw data and external links are refused or left out: they reach outside the object.
+//! * Virtual data sets, external raw data and external links are refused or left out: they reach outside the object. With
+//!   the feature `netcdf-c` the C library reads virtual data sets, and compressions that are not known here.
 //! * HDF5's option to leave partial edge chunks unfiltered is not seen (`hdf5-reader` drops the flag): such chunks end as
 //!   `Corrupt`, never as wrong values.
 //! * A variable shorter than its unlimited dimension is padded as netCDF-C does.
@@ -56,6 +55,8 @@
 
 pub mod block;
 mod byte_order;
+#[cfg_attr(not(feature = "netcdf-c"), path = "no_c_library.rs")]
+mod c_library;
 mod classic;
 mod dataset;
 mod decode;
