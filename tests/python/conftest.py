@@ -10,6 +10,10 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+# Prefect counts its users otherwise, and its server's counting locks the database of a test now and then.
+os.environ.setdefault("DO_NOT_TRACK", "1")
+os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+
 # Tests are seeded, and a machine that compiles beside them is no failure.
 settings.register_profile("regraft", deadline=None, derandomize=True)
 settings.load_profile("regraft")
