@@ -2,6 +2,7 @@
 //!
 //! What the values should be is netCDF4-python's to say (`tests/python/test_netcdf.py`); here the ways of reading are held
 //! against each other. Real files lie at `../shared/data`, or where `REGRAFT_SAMPLE_DATA` points.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails where it stands")]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
