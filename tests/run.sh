@@ -52,6 +52,8 @@ step "cargo fmt" cargo fmt --check
 step "wheel and test environment" environment
 step "clippy: core and tests" linted cargo test --release --locked --no-run
 step "clippy: bindings" bindings
+# The tests of S3 start servers that are installed beside this Python.
+export REGRAFT_TEST_PYTHON=$python
 step "cargo test" linted cargo test --release --locked
 step "ruff check" "$python" -m ruff check
 step "ruff format" "$python" -m ruff format --check

@@ -109,11 +109,14 @@ impl Collection {
     /// As [`Log::records`].
     pub async fn history(&self, limit: Option<usize>) -> Result<Vec<Value>> {
         let log = Log::open(self.control.clone()).await?;
-        let from = limit.map_or(1, |limit| log.next_number().saturating_sub(limit as u64).max(1));
+        // Announcements of moves stand between the commits: at most one before each.
+        let from = limit.map_or(1, |limit| log.next_number().saturating_sub(2 * limit as u64).max(1));
         let records = log.records::<CommitRecord>(from).await?;
         Ok(records
             .into_iter()
+            .filter(|(_, record)| record.kind != "prepared")
             .rev()
+            .take(limit.unwrap_or(usize::MAX))
             .map(|(number, record)| {
                 let mut actions: BTreeMap<Action, usize> = BTreeMap::new();
                 for source in &record.sources {

@@ -46,6 +46,7 @@ pub mod opening;
 pub mod ownership;
 pub mod planning;
 pub mod proof;
+mod recording;
 pub mod region;
 pub mod session;
 pub mod source;
