@@ -8,9 +8,7 @@ use super::encoding::{COORDINATE_CHUNK, chunk_shape, compressor, element_type, n
 use super::source::{Source, SourceVariable, packing, time_units};
 use super::time::TimeUnits;
 use crate::error::{Context, Error, Result};
-use crate::zarr::{
-    Array, ArraySpec, Compressor, DataType, FillValue, Format, Group, decode_fill_attribute, encode_fill_attribute,
-};
+use crate::zarr::{Array, ArraySpec, Compressor, DataType, FillValue, Format, Group, encode_fill_attribute};
 
 /// The store as a collection sees it.
 #[derive(Debug, Clone)]
@@ -235,15 +233,10 @@ impl StoreArray {
     }
 }
 
-/// What readers take for missing: the `_FillValue` attribute; in v2 also the fill value of the array, as xarray does.
+/// What readers take for missing, as one packed element; text has none.
 fn missing_value(array: &Array) -> Result<Option<Vec<u8>>> {
-    let value = match array.attributes.get("_FillValue") {
-        Some(attribute) => decode_fill_attribute(array.format, array.data_type, attribute)?,
-        None if array.format == Format::V2 => array.fill_value.clone(),
-        None => return Ok(None),
-    };
-    Ok(match value {
-        FillValue::Bytes(bytes) if array.data_type.size() == Some(bytes.len()) => Some(bytes),
+    Ok(match array.missing_value()? {
+        Some(FillValue::Bytes(bytes)) if array.data_type.size() == Some(bytes.len()) => Some(bytes),
         _ => None,
     })
 }
