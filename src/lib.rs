@@ -22,6 +22,7 @@ pub mod collection;
 pub mod error;
 pub mod ledger;
 pub mod netcdf;
+pub mod parquet;
 pub mod progress;
 pub mod store;
 pub mod zarr;
