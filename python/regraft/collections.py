@@ -6,7 +6,6 @@ verbs have an ``_async`` twin for event loops; the rest is quick and has none.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import datetime as dt
 import json
@@ -348,6 +347,9 @@ class Collection:
 
 async def _in_thread(call: Callable[[CancelToken], Result]) -> Result:
     """Runs a long verb beside the event loop; a cancelled caller waits until the core has let go of the store."""
+    # The caller has an event loop, so nothing is loaded here; a shell command has none and would wait for it.
+    import asyncio
+
     enter()
     from regraft import _core
 

@@ -123,7 +123,8 @@ Lengths = dict[str, PositiveInt]
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
+    # The docstring of a field is its description; `schema` reads them: pydantic would parse this file at each start.
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class SourceConfig(_Model):

@@ -7,7 +7,6 @@ it is merged, so that a parent in another folder means what it says.
 
 from __future__ import annotations
 
-import importlib.resources
 import json
 import os
 import re
@@ -24,7 +23,10 @@ from regraft.errors import InvalidError, NotFoundError
 
 __all__ = ["definition_names", "definition_text", "load_config", "merge", "parse_overrides", "public_config"]
 
+# The same loader in C, where PyYAML was built with it.
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _DEFINITION = "definition:"
+_DEFINITIONS = Path(__file__).with_name("definitions")
 _VARIABLE = re.compile(r"\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-((?:[^}])*))?\}")
 _REFERENCE = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*\}")
 _SECRET = re.compile(
@@ -136,7 +138,7 @@ def parse_overrides(assignments: Iterable[str]) -> Tree:
                 f"expected `KEY=VALUE`, found `{assignment}`", "for instance `--set store.url=/data/x.zarr`"
             )
         try:
-            value = yaml.safe_load(text)
+            value = yaml.load(text, _Loader)  # noqa: S506 - a safe loader
         except yaml.YAMLError as error:
             raise InvalidError(f"the value of `{key}` is no YAML: {_first_line(error)}") from None
         for part in reversed(key.split(".")):
@@ -147,8 +149,7 @@ def parse_overrides(assignments: Iterable[str]) -> Tree:
 
 def definition_names() -> list[str]:
     """Names of the ready-made collections, for ``definition:NAME``."""
-    folder = importlib.resources.files("regraft") / "definitions"
-    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+    return sorted(path.stem for path in _DEFINITIONS.glob("*.yaml"))
 
 
 def definition_text(name: str) -> str:
@@ -166,8 +167,7 @@ def definition_text(name: str) -> str:
             f"there is no ready-made collection `{name}`",
             did_you_mean(name, names) or f"known: {listed(names)}",
         )
-    path = importlib.resources.files("regraft") / "definitions" / f"{name}.yaml"
-    return path.read_text("utf-8")
+    return (_DEFINITIONS / f"{name}.yaml").read_text("utf-8")
 
 
 def public_config(config: CollectionConfig) -> Tree:
@@ -188,6 +188,7 @@ class _Reader:
         self.name = "configuration"
         # The first to say a key keeps it: overrides are remembered first, then the file itself, then its parents.
         self.lines: dict[Path_, str] = {}
+        self._unread: list[tuple[str, str]] = []
         self._open: list[str] = []
 
     def file(self, given: str | os.PathLike[str], folder: Path | None = None) -> Tree:
@@ -213,14 +214,14 @@ class _Reader:
         if not self._open:
             self.name = name
         try:
-            tree = json.loads(text) if name.endswith(".json") else yaml.safe_load(text)
+            tree = json.loads(text) if name.endswith(".json") else yaml.load(text, _Loader)  # noqa: S506 - a safe loader
         except (yaml.YAMLError, json.JSONDecodeError) as error:
             language = "JSON" if name.endswith(".json") else "YAML"
             raise InvalidError(f"`{name}` is no valid {language}: {_first_line(error)}") from None
         if not isinstance(tree, dict):
             raise InvalidError(f"`{name}`: expected a mapping, found `{type(tree).__name__}`")
         if not name.endswith(".json"):
-            self._remember_lines(text, name)
+            self._unread.append((name, text))
         self._open.append(identity)
         try:
             return self.mapping(tree, name, home)
@@ -253,26 +254,27 @@ class _Reader:
             if isinstance(value, Mapping):
                 self.remember(value, name, (*path, str(key)))
 
-    def _remember_lines(self, text: str, name: str) -> None:
-        def walk(node: yaml.Node | None, path: Path_) -> None:
-            if isinstance(node, yaml.MappingNode):
-                for key, value in node.value:
-                    below = (*path, str(key.value))
-                    self.lines.setdefault(below, f"{name}:{key.start_mark.line + 1}")
-                    walk(value, below)
-            elif isinstance(node, yaml.SequenceNode):
-                for index, value in enumerate(node.value):
-                    self.lines.setdefault((*path, index), f"{name}:{value.start_mark.line + 1}")
-                    walk(value, (*path, index))
-
-        walk(yaml.compose(text, Loader=yaml.SafeLoader), ())
-
     def place(self, path: Path_) -> str:
         """`file:line` of a key, or of the closest key above it."""
+        # Only who made a mistake waits for the second parse.
+        while self._unread:
+            name, text = self._unread.pop(0)
+            self._remember_lines(yaml.compose(text, Loader=_Loader), name, ())
         for length in range(len(path), 0, -1):
             if path[:length] in self.lines:
                 return self.lines[path[:length]]
         return self.name
+
+    def _remember_lines(self, node: yaml.Node | None, name: str, path: Path_) -> None:
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                below = (*path, str(key.value))
+                self.lines.setdefault(below, f"{name}:{key.start_mark.line + 1}")
+                self._remember_lines(value, name, below)
+        elif isinstance(node, yaml.SequenceNode):
+            for index, value in enumerate(node.value):
+                self.lines.setdefault((*path, index), f"{name}:{value.start_mark.line + 1}")
+                self._remember_lines(value, name, (*path, index))
 
 
 def _interpolate(value: Any, name: str) -> Any:  # noqa: ANN401 - a YAML tree

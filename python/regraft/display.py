@@ -1,8 +1,8 @@
-"""How documents and collections look in a terminal: tables by rich, and the same without colour as ``repr``."""
+"""How documents and collections look: tables by rich in a terminal, plain ones in a pipe and as ``repr``."""
 
 from __future__ import annotations
 
-import io
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from regraft.facts import Grid, facts
@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 __all__ = ["plain", "show"]
 
-_WIDTH = 120
+_NUMBERS = ("sources", "labels", "index", "number", "commit")
+"""Columns that are aligned at their right."""
 _STYLES = {
     "append": "green",
     "insert": "green",
@@ -25,20 +26,36 @@ _STYLES = {
 
 
 def plain(subject: object) -> str:
-    """The text of `repr`: the same facts as the notebook's, without colour.
+    """The text of `repr`, and of a pipe: the same facts as a terminal's, without colour and never folded.
+
+    It does without rich, whose import takes longer than many a commit.
 
     Args:
         subject: A document, a table or a collection.
     """
-    from rich.console import Console
+    said = facts(subject)
+    lines = [f"{said.kind} {said.title}", *(f"  {line}" for line in said.lines)]
+    for grid in said.grids:
+        if grid.rows:
+            lines += ["", *_plain_table(grid)]
+            lines += [f"  and {grid.more:,} more"] if grid.more else []
+    return "\n".join(line.rstrip() for line in lines)
 
-    file = io.StringIO()
-    # In a notebook rich would show the text by itself, beside returning it.
-    console = Console(
-        file=file, width=_WIDTH, color_system=None, force_terminal=False, force_jupyter=False, legacy_windows=False
-    )
-    show(subject, console)
-    return "\n".join(line.rstrip() for line in file.getvalue().splitlines()).rstrip()
+
+def _plain_table(grid: Grid) -> list[str]:
+    cells = [[cell.splitlines() or [""] for cell in row] for row in [list(grid.columns), *grid.rows]]
+    widths = [max(len(line) for row in cells for line in row[column]) for column in range(len(grid.columns))]
+    lines = [grid.heading] if grid.heading else []
+    for number, row in enumerate(cells):
+        for parts in zip_longest(*row, fillvalue=""):
+            aligned = (
+                part.rjust(width) if column in _NUMBERS else part.ljust(width)
+                for part, width, column in zip(parts, widths, grid.columns, strict=True)
+            )
+            lines.append(f" {'   '.join(aligned)}")
+        if number == 0:
+            lines.append("─" * (sum(widths) + 3 * len(widths) - 1))
+    return lines
 
 
 def show(subject: object, console: Console) -> None:
@@ -71,8 +88,7 @@ def _table(grid: Grid) -> RenderableType:
         title=grid.heading or None, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, show_edge=False
     )
     for column in grid.columns:
-        numbers = column in ("sources", "labels", "index", "number", "commit")
-        table.add_column(column, justify="right" if numbers else "left", overflow="fold")
+        table.add_column(column, justify="right" if column in _NUMBERS else "left", overflow="fold")
     for row in grid.rows:
         table.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))
     return table

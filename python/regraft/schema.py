@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import json
 from typing import Any
 
 from pydantic.json_schema import GenerateJsonSchema
 
+from regraft import config
 from regraft.config import CollectionConfig
 from regraft.errors import InvalidError
 
@@ -29,6 +32,10 @@ def collection_schema() -> dict[str, Any]:
     """
     schema = CollectionConfig.model_json_schema(mode="validation", schema_generator=GenerateJsonSchema)
     definitions: dict[str, Any] = schema["$defs"]
+    descriptions = _field_docstrings()
+    for model, said in {CollectionConfig.__name__: schema, **definitions}.items():
+        for name, text in descriptions[model].items():
+            said["properties"][name]["description"] = text
     required = {name: definitions[name].pop("required", []) for name in ("SourceConfig", "StoreConfig", "RegionConfig")}
     # One word, or a mapping that says more.
     region = definitions["RegionConfig"]["properties"]
@@ -80,6 +87,20 @@ def collection_schema() -> dict[str, Any]:
         "if": {"required": ["extends"]},
         "else": complete,
     }
+
+
+def _field_docstrings() -> dict[str, dict[str, str]]:
+    """What stands below each field of the models, by model and field."""
+    found: dict[str, dict[str, str]] = {}
+    for model in ast.parse(inspect.getsource(config)).body:
+        if not isinstance(model, ast.ClassDef):
+            continue
+        fields = found.setdefault(model.name, {})
+        for field, below in zip(model.body, model.body[1:], strict=False):
+            match field, below:
+                case ast.AnnAssign(target=ast.Name(name)), ast.Expr(ast.Constant(str(text))):
+                    fields[name] = inspect.cleandoc(text)
+    return found
 
 
 SCHEMAS = {"collection": collection_schema}

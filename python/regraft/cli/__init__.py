@@ -20,7 +20,7 @@ def main(arguments: list[str] | None = None) -> None:
     Raises:
         SystemExit: Always.
     """
-    from regraft.cli.output import report_error
+    from regraft.cli.output import interrupted, report_error
     from regraft.errors import RegraftError
 
     words = sys.argv[1:] if arguments is None else arguments
@@ -29,8 +29,7 @@ def main(arguments: list[str] | None = None) -> None:
 
         app(words, prog_name="regraft")
     except KeyboardInterrupt:
-        sys.stderr.write("interrupted; what was committed stays, and the same command goes on from there\n")
-        raise SystemExit(130) from None
+        raise SystemExit(interrupted()) from None
     except RegraftError as error:
         # `--debug` is read here and not by typer, since it must also hold for errors in other options.
         raise SystemExit(report_error(error, debug="--debug" in words or "-v" in words)) from None

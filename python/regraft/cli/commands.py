@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-from regraft.cli.output import emit, say
+from regraft.cli.output import emit, interrupted, say
 from regraft.cli.zarr import app as zarr_app
 
 __all__ = ["app"]
 
+
+class _Root(TyperGroup):
+    """Says something on Ctrl-C, and leaves with 130 whatever the version of typer."""
+
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - typer brings its own click
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise typer.Exit(interrupted()) from None
+
+
 app = typer.Typer(
     name="regraft",
+    cls=_Root,
     help="Change a little of a big store, safely, and pay only for the little.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,

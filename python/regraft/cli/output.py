@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import sys
 import traceback
 from typing import TYPE_CHECKING, Any
@@ -13,12 +12,24 @@ from regraft.errors import ConflictError, RegraftError
 if TYPE_CHECKING:
     from regraft.progress import ProgressOption
 
-__all__ = ["CONFLICT", "ERROR", "FAILED_ITEMS", "PENDING", "emit", "progress_option", "report_error", "say"]
+__all__ = [
+    "CONFLICT",
+    "ERROR",
+    "FAILED_ITEMS",
+    "INTERRUPTED",
+    "PENDING",
+    "emit",
+    "interrupted",
+    "progress_option",
+    "report_error",
+    "say",
+]
 
 ERROR = 1
 PENDING = 3
 FAILED_ITEMS = 4
 CONFLICT = 5
+INTERRUPTED = 130
 
 
 def say(message: str) -> None:
@@ -37,12 +48,14 @@ def emit(subject: Any, *, as_json: bool) -> None:  # noqa: ANN401 - a document, 
         text = subject.to_json(indent=2) if hasattr(subject, "to_json") else json.dumps(subject, indent=2)
         sys.stdout.write(f"{text}\n")
         return
+    from regraft import display
+
+    if not sys.stdout.isatty():
+        sys.stdout.write(f"{display.plain(subject)}\n")
+        return
     from rich.console import Console
 
-    from regraft.display import show
-
-    # A pipe has no width of its own: rich would fold keys at 80 columns.
-    show(subject, Console(width=None if sys.stdout.isatty() else 140))
+    display.show(subject, Console())
 
 
 def progress_option(*, as_json: bool, quiet: bool) -> ProgressOption:
@@ -50,8 +63,20 @@ def progress_option(*, as_json: bool, quiet: bool) -> ProgressOption:
     if quiet or (as_json and not sys.stderr.isatty()):
         return False
     if not sys.stderr.isatty():
+        import logging
+
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     return None
+
+
+def interrupted() -> int:
+    """Tells what Ctrl-C left behind.
+
+    Returns:
+        The exit code.
+    """
+    say("interrupted; what was committed stays, and the same command goes on from there")
+    return INTERRUPTED
 
 
 def report_error(error: RegraftError, *, debug: bool) -> int:
