@@ -264,15 +264,15 @@ def trimmed(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return values
 
 
-def test_ghrsst_grid_keeps_its_structure(local_place: Place, sample_data: Path) -> None:
+def test_ghrsst_grid_keeps_its_structure(place: Place, sample_data: Path) -> None:
     """A real L3S grid whose values the origin blanked: dimensions, types, coordinates, attributes."""
     path = sample_data / "ghrsst_grid_blank" / "satellite_ghrsst_l3s_1day_daytime_single_sensor_australia.nc"
-    local_place.put(f"incoming/{path.name}", path)
+    place.put(f"incoming/{path.name}", path)
     names = ["sea_surface_temperature", "quality_level", "l2p_flags", "sses_bias"]
-    sst = collection(local_place, "sst", source={"include": ["*.nc"]}, variables={"include": names})
+    sst = collection(place, "sst", source={"include": ["*.nc"]}, variables={"include": names})
     report = sst.sync()
     report.raise_for_failures()
-    with store(local_place) as found, xr.open_dataset(path, **RAW) as source:
+    with store(place) as found, xr.open_dataset(path, **RAW) as source:
         assert found.sizes == {"time": 1, "lat": 4500, "lon": 6000}
         for name in ("time", "lat", "lon"):
             np.testing.assert_array_equal(found[name].values, source[name].values)
