@@ -2,6 +2,7 @@
 
 mod ledger;
 mod netcdf;
+mod parquet_footer;
 mod processes;
 mod servers;
 mod store;
