@@ -8,23 +8,26 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from regraft.config import CollectionConfig
 from regraft.errors import InvalidError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from pydantic.fields import FieldInfo
 
 __all__ = ["did_you_mean", "explain", "listed"]
 
 Path_ = tuple[str | int, ...]
 
 
-def explain(error: ValidationError, place: Callable[[Path_], str]) -> InvalidError:
+def explain(error: ValidationError, place: Callable[[Path_], str], model: type[BaseModel], schema: str) -> InvalidError:
     """One line for each mistake, in our own grammar, and the repairs that are known.
 
     Args:
         error: What pydantic found.
         place: Gives ``file:line`` for the path of a field.
+        model: What the whole configuration is.
+        schema: Name of its JSON Schema.
 
     Returns:
         The error to raise.
@@ -34,14 +37,15 @@ def explain(error: ValidationError, place: Callable[[Path_], str]) -> InvalidErr
     for mistake in error.errors(include_url=False):
         path: Path_ = tuple(mistake["loc"])
         dotted = ".".join(str(part) for part in path)
-        message, hint = _explain(mistake, path, dotted)
+        message, hint = _explain(mistake, path, dotted, model)
         lines.append(f"`{place(path)}`: {message}")
         if hint:
             hints.append(hint)
-    hint = "; ".join(dict.fromkeys(hints)) if hints else "`regraft schema collection` prints every key that is known"
+    hint = "; ".join(dict.fromkeys(hints)) if hints else f"`regraft schema {schema}` prints every key that is known"
     return InvalidError("\n".join(lines), hint)
 
 
+_PLACES = {"source": "files are", "store": "store is", "data": "files are"}
 _EXPECTED: dict[str, str] = {
     "bool": "true or false",
     "dict": "a mapping",
@@ -54,17 +58,17 @@ _EXPECTED: dict[str, str] = {
 }
 
 
-def _explain(mistake: Mapping[str, Any], path: Path_, dotted: str) -> tuple[str, str | None]:
+def _explain(mistake: Mapping[str, Any], path: Path_, dotted: str, model: type[BaseModel]) -> tuple[str, str | None]:
     kind: str = mistake["type"]
     context: Mapping[str, Any] = mistake.get("ctx", {})
     found = f"found `{mistake['input']}`"
     if kind == "missing":
         hint = None
-        if path in {("source", "url"), ("store", "url"), ("source",), ("store",)}:
-            hint = f"say where the {'files are' if path[0] == 'source' else 'store is'}: `{path[0]}: {{url: …}}`"
+        if path[1:] in ((), ("url",)) and path[0] in _PLACES:
+            hint = f"say where the {_PLACES[str(path[0])]}: `{path[0]}: {{url: …}}`"
         return f"`{dotted}` is missing", hint
     if kind == "extra_forbidden":
-        known = _known_keys(path[:-1])
+        known = _known_keys(path[:-1], model)
         section = ".".join(str(part) for part in path[:-1])
         where = f" in `{section}`" if section else ""
         return (
@@ -77,7 +81,7 @@ def _explain(mistake: Mapping[str, Any], path: Path_, dotted: str) -> tuple[str,
         return f"`{dotted}`: expected {expected}, {found}", did_you_mean(str(mistake["input"]), choices)
     if kind == "value_error":
         return f"`{dotted}`: {context['error']}", None
-    if kind == "string_pattern_mismatch" and path[-1] == "preprocess":
+    if kind == "string_pattern_mismatch" and path[-1] in ("preprocess", "python"):
         return f"`{dotted}`: expected `package.module:function` or `file.py:function`, {found}", None
     if kind == "string_pattern_mismatch":
         return f"`{dotted}`: expected letters, digits, `.`, `_` and `-`, {found}", None
@@ -89,19 +93,24 @@ def _explain(mistake: Mapping[str, Any], path: Path_, dotted: str) -> tuple[str,
     return f"`{dotted}`: expected {expected}, {found}", None
 
 
-def _known_keys(path: Sequence[str | int]) -> list[str]:
-    model: Any = CollectionConfig
+def _known_keys(path: Sequence[str | int], root: type[BaseModel]) -> list[str]:
+    model: Any = root
     for part in path:
-        field = model.model_fields.get(str(part)) if isinstance(model, type) and issubclass(model, BaseModel) else None
+        field = _fields(model).get(str(part))
         if field is None:
-            # A key of a mapping (`packing.NAME`): its value type is the model to go on with.
+            # A key of a mapping (`packing.NAME`) or a place in a list (`steps.0`): its value type is the model to go on.
             inner = [item for item in get_args(model) if isinstance(item, type) and issubclass(item, BaseModel)]
             model = inner[0] if inner else None
         else:
             model = field.annotation
+    return [*(["extends"] if model is root else []), *_fields(model)]
+
+
+def _fields(model: object) -> dict[str, FieldInfo]:
+    """Fields by the names that a file gives them."""
     if not (isinstance(model, type) and issubclass(model, BaseModel)):
-        return []
-    return [*(["extends"] if model is CollectionConfig else []), *model.model_fields]
+        return {}
+    return {field.alias or name: field for name, field in model.model_fields.items()}
 
 
 def did_you_mean(word: str, known: Iterable[str], *, cutoff: float = 0.6) -> str | None:

@@ -7,36 +7,66 @@ it is merged, so that a parent in another folder means what it says.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from regraft.config import CollectionConfig
+from regraft.config_checks import SCHEME, SECRET, check_url, refuse_secrets
 from regraft.config_errors import did_you_mean, explain, listed
 from regraft.errors import InvalidError, NotFoundError
 
-__all__ = ["definition_names", "definition_text", "load_config", "merge", "parse_overrides", "public_config"]
+__all__ = [
+    "ConfigKind",
+    "definition_names",
+    "definition_text",
+    "load_config",
+    "merge",
+    "parse_overrides",
+    "public_config",
+    "read_config",
+]
 
 # The same loader in C, where PyYAML was built with it.
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _DEFINITION = "definition:"
 _DEFINITIONS = Path(__file__).with_name("definitions")
 _VARIABLE = re.compile(r"\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-((?:[^}])*))?\}")
-_REFERENCE = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*\}")
-_SECRET = re.compile(
-    r"secret|token|passw|credential|private_key|access_key|account_key|api_key|(?:^|_)sas(?:_|$)|bearer|master_key"
-)
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
-_SCHEMES = ("file", "memory", "s3", "s3a", "gs", "az", "abfs", "abfss", "azure", "adl", "http", "https")
 
 Tree = dict[str, Any]
 Path_ = tuple[str | int, ...]
+Model = TypeVar("Model", bound=BaseModel)
+
+
+@dataclasses.dataclass(frozen=True)
+class ConfigKind(Generic[Model]):
+    """What reading must know of one kind of file."""
+
+    model: type[Model]
+    places: tuple[str, ...]
+    """Sections with `url` and `storage_options`."""
+    written: tuple[str, ...]
+    """Those of them that are written to."""
+    schema: str
+    """Name of the JSON Schema."""
+    absent: str
+    """The hint where there is no such file."""
+
+
+_COLLECTION = ConfigKind(
+    CollectionConfig,
+    places=("source", "store"),
+    written=("store",),
+    schema="collection",
+    absent="make one with `regraft zarr init FILE.nc`, or extend a ready-made one",
+)
 
 
 def load_config(
@@ -65,7 +95,32 @@ def load_config(
         >>> config.region.key
         'time'
     """
-    reader = _Reader()
+    return read_config(_COLLECTION, config, overrides=overrides, storage_options=storage_options)
+
+
+def read_config(
+    kind: ConfigKind[Model],
+    config: str | os.PathLike[str] | Mapping[str, Any],
+    *,
+    overrides: Mapping[str, Any] | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+) -> Model:
+    """Reads and validates a configuration of any kind; see `load_config`.
+
+    Args:
+        kind: Which.
+        config: A YAML or JSON file, ``definition:NAME``, or a mapping.
+        overrides: Merged over the configuration, deep.
+        storage_options: Options of the object stores, secrets allowed.
+
+    Returns:
+        The validated configuration, with absolute paths.
+
+    Raises:
+        InvalidError: Something in it is wrong.
+        NotFoundError: The file, or one that it extends, does not exist.
+    """
+    reader = _Reader(kind)
     if overrides:
         reader.remember(overrides, "overrides")
     if isinstance(config, Mapping):
@@ -77,12 +132,12 @@ def load_config(
         tree = merge(tree, reader.mapping(overrides, "overrides", Path.cwd()))
     tree.pop("$schema", None)
     try:
-        loaded = CollectionConfig.model_validate(tree)
+        loaded = kind.model.model_validate(tree)
     except ValidationError as error:
-        raise explain(error, reader.place) from None
-    for place in ("source", "store"):
-        _check_url(getattr(loaded, place).url, place, reader.name)
-    return _with_storage_options(loaded, storage_options) if storage_options else loaded
+        raise explain(error, reader.place, kind.model, kind.schema) from None
+    for place in kind.places:
+        check_url(getattr(loaded, place).url, place, reader.name, writes=place in kind.written)
+    return _with_storage_options(loaded, kind.places, storage_options) if storage_options else loaded
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:
@@ -170,13 +225,13 @@ def definition_text(name: str) -> str:
     return (_DEFINITIONS / f"{name}.yaml").read_text("utf-8")
 
 
-def public_config(config: CollectionConfig) -> Tree:
+def public_config(config: BaseModel) -> Tree:
     """The configuration as plain data that may be saved: options that look like secrets are left out."""
-    tree: Tree = config.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
-    tree["kind"] = config.kind
-    for place in ("source", "store"):
-        options = tree[place].get("storage_options", {})
-        for name in [name for name in options if _SECRET.search(name.lower())]:
+    tree: Tree = config.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True)
+    tree["kind"] = getattr(config, "kind", None)
+    for section in tree.values():
+        options = section.get("storage_options", {}) if isinstance(section, dict) else {}
+        for name in [name for name in options if SECRET.search(name.lower())]:
             del options[name]
     return tree
 
@@ -184,7 +239,8 @@ def public_config(config: CollectionConfig) -> Tree:
 class _Reader:
     """Reads one configuration and everything that it extends; remembers where each key was said."""
 
-    def __init__(self) -> None:
+    def __init__(self, kind: ConfigKind[Any]) -> None:
+        self.kind = kind
         self.name = "configuration"
         # The first to say a key keeps it: overrides are remembered first, then the file itself, then its parents.
         self.lines: dict[Path_, str] = {}
@@ -203,8 +259,9 @@ class _Reader:
             except FileNotFoundError:
                 raise NotFoundError(
                     f"there is no configuration file `{path}`",
-                    f"make one with `regraft zarr init FILE.nc`, or extend a ready-made one: "
-                    f"{listed([_DEFINITION + known for known in definition_names()])}",
+                    f"{self.kind.absent}: {listed([_DEFINITION + known for known in definition_names()])}"
+                    if self.kind is _COLLECTION
+                    else self.kind.absent,
                 ) from None
             except (OSError, UnicodeDecodeError) as error:
                 raise InvalidError(f"`{path}` cannot be read as text: {error}") from error
@@ -229,18 +286,14 @@ class _Reader:
             self._open.pop()
 
     def mapping(self, given: Mapping[str, Any], name: str, folder: Path) -> Tree:
-        _refuse_secrets(given, name)
+        refuse_secrets(given, name, self.kind.places)
         tree: Tree = _interpolate(given, name)
         parent = tree.pop("extends", None)
-        for place in ("source", "store"):
+        for place in self.kind.places:
             section = tree.get(place)
             if isinstance(section, dict) and isinstance(section.get("url"), str):
                 section["url"] = _absolute(section["url"], folder)
-        source = tree.get("source")
-        if isinstance(source, dict) and isinstance(hook := source.get("preprocess"), str):
-            path, _, function = hook.rpartition(":")
-            if path.endswith(".py"):
-                source["preprocess"] = f"{_absolute(path, folder)}:{function}"
+        _absolute_functions(tree, folder)
         if parent is None:
             return tree
         if not isinstance(parent, str):
@@ -303,33 +356,8 @@ def _interpolate(value: Any, name: str) -> Any:  # noqa: ANN401 - a YAML tree
     return _VARIABLE.sub(replace, value)
 
 
-def _refuse_secrets(tree: Mapping[str, Any], name: str) -> None:
-    for place in ("source", "store"):
-        section = tree.get(place)
-        if not isinstance(section, Mapping):
-            continue
-        url = section.get("url")
-        if isinstance(url, str) and re.match(r"[a-z0-9+]+://[^/@]*:[^/@]*@", url, re.IGNORECASE):
-            raise InvalidError(
-                f"`{name}`: `{place}.url` holds a password",
-                "leave it out and set environment variables, or pass `storage_options=` in Python",
-            )
-        options = section.get("storage_options")
-        if not isinstance(options, Mapping):
-            continue
-        for option, value in options.items():
-            hidden = isinstance(value, str) and _REFERENCE.fullmatch(value)
-            if _SECRET.search(str(option).lower()) and not hidden:
-                raise InvalidError(
-                    f"`{name}`: `{place}.storage_options.{option}` looks like a secret, and secrets do not belong in a "
-                    f"configuration",
-                    f"set it in the environment and refer to it as `${{{str(option).upper()}}}`, or pass "
-                    f"`storage_options=` in Python",
-                )
-
-
 def _absolute(url: str, folder: Path) -> str:
-    if _SCHEME.match(url) or not url:
+    if SCHEME.match(url) or not url:
         return url
     path = Path(url).expanduser()
     # `normpath` and not `resolve`: a symbolic link that the user named stays named.
@@ -337,29 +365,23 @@ def _absolute(url: str, folder: Path) -> str:
     return f"{absolute}/" if url.endswith("/") and not absolute.endswith("/") else absolute
 
 
-def _check_url(url: str, place: str, name: str) -> None:
-    if not url:
-        raise InvalidError(f"`{name}`: `{place}.url` is empty")
-    scheme = _SCHEME.match(url)
-    if scheme is None:
-        return
-    found = scheme[1].lower()
-    if found not in _SCHEMES:
-        raise InvalidError(
-            f"`{name}`: `{place}.url`: expected a path or one of {listed([f'{known}://' for known in _SCHEMES])}, "
-            f"found `{found}://`",
-            did_you_mean(found, _SCHEMES, cutoff=0.5),
-        )
-    if place == "store" and found in ("http", "https"):
-        raise InvalidError(f"`{name}`: `store.url` cannot be written over `{found}://`")
+def _absolute_functions(tree: Tree, folder: Path) -> None:
+    """`file.py:function` is meant from the file that says it: the hook of a source, the functions of steps."""
+    steps = tree.get("steps")
+    holders = [(tree.get("source"), "preprocess"), *((step, "python") for step in steps or () if steps is not None)]
+    for holder, key in holders:
+        if isinstance(holder, dict) and isinstance(named := holder.get(key), str):
+            path, _, function = named.rpartition(":")
+            if path.endswith(".py"):
+                holder[key] = f"{_absolute(path, folder)}:{function}"
 
 
-def _with_storage_options(config: CollectionConfig, given: Mapping[str, Any]) -> CollectionConfig:
-    apart = set(given) <= {"source", "store"} and all(isinstance(options, Mapping) for options in given.values())
+def _with_storage_options(config: Model, places: Iterable[str], given: Mapping[str, Any]) -> Model:
+    apart = set(given) <= set(places) and all(isinstance(options, Mapping) for options in given.values())
     changed: Tree = {}
-    for place in ("source", "store"):
+    for place in places:
         section = getattr(config, place)
-        scheme = _SCHEME.match(section.url)
+        scheme = SCHEME.match(section.url)
         # One mapping for all: files on disk know none of these options.
         local = scheme is None or scheme[1].lower() in ("file", "memory")
         options = given.get(place, {}) if apart else ({} if local else given)
