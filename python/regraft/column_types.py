@@ -1,8 +1,8 @@
 """Names of column types: what `adds` and `cast` say, as Arrow types, and which of them Parquet can hold.
 
 The names are Arrow's own (`double`, `int32`, `timestamp[us, tz=UTC]`, `list<double>`, `struct<x: double, y: double>`),
-so that ``str(pyarrow_type)`` is always understood, with the SQL names that people type beside them (`bigint`, `varchar`,
-`decimal(10, 2)`).
+so that ``str(pyarrow_type)`` is always understood, with the SQL names that people type beside them (`bigint`,
+`varchar`, `decimal(10, 2)`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from regraft.errors import InvalidError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["parquet_can_hold", "parse_type", "plain_type", "type_text"]
+__all__ = ["cast_column", "parquet_can_hold", "parse_type", "plain_type", "type_text"]
 
 _UNITS = ("s", "ms", "us", "ns")
 _SIMPLE: dict[str, pa.DataType] = {
@@ -163,6 +163,36 @@ def plain_type(kind: pa.DataType) -> pa.DataType:
     if pa.types.is_struct(kind):
         return pa.struct([field.with_type(plain_type(field.type)) for field in kind])
     return kind
+
+
+def cast_column(column: pa.Array, kind: pa.DataType, name: str) -> pa.Array:
+    """Casts a column as Arrow casts safely.
+
+    Args:
+        column: The values.
+        kind: The type wanted.
+        name: The column's name, for errors.
+
+    Returns:
+        The column, itself where its type is the one wanted already.
+
+    Raises:
+        InvalidError: A value would overflow, lose a fraction, or is no such thing.
+    """
+    if column.type == kind:
+        return column
+    try:
+        return column.cast(kind, safe=True)
+    except pa.ArrowNotImplementedError:
+        raise InvalidError(
+            f"`{name}`: there is no cast from `{column.type}` to `{kind}`", "convert it in an SQL expression"
+        ) from None
+    except pa.ArrowInvalid as error:
+        reason = str(error).splitlines()[0]
+        raise InvalidError(
+            f"`{name}`: a value does not fit into `{kind}`: {reason[:1].lower()}{reason[1:]}",
+            "declare a larger type, or round it in an SQL expression",
+        ) from None
 
 
 class _Parser:

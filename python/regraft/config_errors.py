@@ -98,7 +98,7 @@ def _known_keys(path: Sequence[str | int], root: type[BaseModel]) -> list[str]:
     for part in path:
         field = _fields(model).get(str(part))
         if field is None:
-            # A key of a mapping (`packing.NAME`) or a place in a list (`steps.0`): its value type is the model to go on.
+            # A key of a mapping (`packing.NAME`) or a place in a list (`steps.0`): its value type goes on.
             inner = [item for item in get_args(model) if isinstance(item, type) and issubclass(item, BaseModel)]
             model = inner[0] if inner else None
         else:

@@ -158,7 +158,7 @@ def _only_expression(serialized: Mapping[str, Any]) -> Node:
     if node.get("type") != "SELECT_NODE":
         raise InvalidError("expected an SQL expression, found a query")
     if (node.get("from_table") or {}).get("type", "EMPTY") != "EMPTY":
-        raise InvalidError("expected an SQL expression, found `FROM`", "columns are those of the file; leave `FROM` out")
+        raise InvalidError("expected an SQL expression, found `FROM`", "leave `FROM` out: columns are the file's")
     for key, name in _CLAUSES.items():
         if node.get(key):
             raise InvalidError(f"expected one row for each row, found {name}")
@@ -232,7 +232,7 @@ def _column_refs(node: object) -> Iterable[Node]:
 
 
 def _walk_function(node: Node, reading: Reading) -> None:
-    arguments = node.get("arguments", node.get("children", []))
+    arguments: list[Node] = node.get("arguments") or node.get("children") or []
     reading.functions.append((str(node.get("function_name", "")).lower(), len(arguments)))
     orders = (node.get("order_bys") or {}).get("orders")
     if node.get("distinct") or node.get("filter") or orders:

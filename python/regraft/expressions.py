@@ -14,11 +14,12 @@ Types: what DuckDB gives is what is stored, but for
 |---|---|
 | `HUGEINT`, `UHUGEINT` (sums of integers in lists, factorials) | `decimal128(38, 0)`; more digits are an error |
 | `ENUM`, `UUID`, `JSON` | `string` |
-| `DECIMAL` from literals: `1.5` is `DECIMAL(2, 1)` | `decimal128(p, s)`, as everywhere in SQL; say `adds: {name: double}` for a double |
+| `DECIMAL`; a literal such as `1.5` is one | `decimal128(p, s)`; say `adds: {name: double}` for a double |
 | `TIMESTAMP WITH TIME ZONE` | `timestamp[us, tz=UTC]` |
-| `INTERVAL`, `BIT`, `TIMETZ`, `UNION`, `BIGNUM`, `VARIANT`, `GEOMETRY`, a bare `NULL` | refused: declare a type, or convert |
+| `INTERVAL`, `BIT`, `TIMETZ`, `UNION`, `BIGNUM`, `VARIANT`, a bare `NULL` | refused: declare a type, or convert |
 
-A type declared in `adds` wins. Values are cast as Arrow casts safely: what would overflow, or lose a fraction, is an error.
+A type declared in `adds` wins. Values are cast as Arrow casts safely: what would overflow, or lose a fraction, is an
+error.
 
 Alternatives: DataFusion in the core (doubles the build), `pyarrow.compute` (no language), pandas `eval` (no nulls).
 Caveats: a text column that holds the word `now` and is cast to a time is not noticed. SQL identifiers ignore case; two
@@ -32,7 +33,7 @@ import json
 import threading
 from typing import TYPE_CHECKING, Any
 
-from regraft.column_types import parquet_can_hold, plain_type
+from regraft.column_types import cast_column, parquet_can_hold, plain_type
 from regraft.config_errors import listed
 from regraft.errors import InvalidError
 from regraft.expression_syntax import FunctionKinds, Reading, read_expression, resolve
@@ -48,9 +49,9 @@ except ImportError as error:
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Bound", "Expressions", "cast_column"]
+__all__ = ["Bound", "Expressions"]
 
-_LOCKED = {
+_LOCKED: dict[str, str | bool | int | float | list[str]] = {
     "enable_external_access": "false",
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",
@@ -199,36 +200,6 @@ class Expressions:
                 f"declare a type, `adds: {{{name}: double}}`, or convert it in the expression",
             )
         return expression, plain_type(natural)
-
-
-def cast_column(column: pa.Array, kind: pa.DataType, name: str) -> pa.Array:
-    """Casts a column as Arrow casts safely.
-
-    Args:
-        column: The values.
-        kind: The type wanted.
-        name: The column's name, for errors.
-
-    Returns:
-        The column, itself where its type is the one wanted already.
-
-    Raises:
-        InvalidError: A value would overflow, lose a fraction, or is no such thing.
-    """
-    if column.type == kind:
-        return column
-    try:
-        return column.cast(kind, safe=True)
-    except pa.ArrowNotImplementedError:
-        raise InvalidError(
-            f"`{name}`: there is no cast from `{column.type}` to `{kind}`", "convert it in an SQL expression"
-        ) from None
-    except pa.ArrowInvalid as error:
-        reason = str(error).splitlines()[0]
-        raise InvalidError(
-            f"`{name}`: a value does not fit into `{kind}`: {reason[:1].lower()}{reason[1:]}",
-            "declare a larger type, or round it in an SQL expression",
-        ) from None
 
 
 def _columns(name: str, reading: Reading, names: list[str], siblings: list[str]) -> list[str]:
