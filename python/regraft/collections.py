@@ -9,17 +9,18 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import json
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from regraft.config_file import load_config
 from regraft.errors import ConflictError, InvalidError
 from regraft.progress import ProgressOption, reporter
 from regraft.results import Gaps, Plan, Report, Status, Table, Verification
 from regraft.seam import enter
+from regraft.seam import in_thread as _in_thread
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
     import numpy as np
     import xarray as xr
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 __all__ = ["Collection", "open_collection"]
 
 _SYNC_TRIES = 3
-Result = TypeVar("Result")
 
 
 def open_collection(
@@ -343,25 +343,6 @@ class Collection:
         enter()
         with reporter(progress, f"verify {self.name}") as tell:
             return Verification({"collection": self.name, **json.loads(self._core.verify(request, tell, token))})
-
-
-async def _in_thread(call: Callable[[CancelToken], Result]) -> Result:
-    """Runs a long verb beside the event loop; a cancelled caller waits until the core has let go of the store."""
-    # The caller has an event loop, so nothing is loaded here; a shell command has none and would wait for it.
-    import asyncio
-
-    enter()
-    from regraft import _core
-
-    token = _core.CancelToken()
-    running = asyncio.ensure_future(asyncio.to_thread(call, token))
-    try:
-        return await asyncio.shield(running)
-    except asyncio.CancelledError:
-        token.cancel()
-        # Whatever the verb raises now is the cancellation's own echo.
-        await asyncio.gather(running, return_exceptions=True)
-        raise
 
 
 def _plan_request(keys: Iterable[str] | None, removed: Iterable[str]) -> str:

@@ -372,6 +372,9 @@ def _absolute_functions(tree: Tree, folder: Path) -> None:
     for holder, key in holders:
         if isinstance(holder, dict) and isinstance(named := holder.get(key), str):
             path, _, function = named.rpartition(":")
+            # Steps may stand in a module beside the configuration, which no `sys.path` needs to know.
+            if key == "python" and (folder / f"{path}.py").is_file():
+                path += ".py"
             if path.endswith(".py"):
                 holder[key] = f"{_absolute(path, folder)}:{function}"
 

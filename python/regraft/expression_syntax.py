@@ -277,7 +277,7 @@ def _check_function(
     if kinds:
         raise InvalidError(f"`{shown}` gives a table, and a migration makes one row from one row")
     scalars = [known for known, found in functions.kinds.items() if "scalar" in found or "macro" in found]
-    raise InvalidError(f"there is no function `{shown}`", did_you_mean(name, scalars, cutoff=0.75))
+    raise InvalidError(f"there is no function `{shown}`", did_you_mean(name, scalars, cutoff=0.7))
 
 
 def _hint_volatile() -> str:

@@ -81,8 +81,12 @@ class Bound:
 
 @dataclasses.dataclass(frozen=True)
 class _Compiled:
-    select: str
+    expressions: dict[str, str]
     types: list[pa.DataType]
+
+    @property
+    def select(self) -> str:
+        return ", ".join(f"{text} AS {_quoted(name)}" for name, text in self.expressions.items())
 
 
 class Expressions:
@@ -154,7 +158,7 @@ class Expressions:
         try:
             made = _run(batch, compiled.select)
         except duckdb.Error as error:
-            raise InvalidError(f"{_culprit(batch, self._expressions)}{_first_line(error)}") from None
+            raise InvalidError(f"{_culprit(batch, compiled.expressions)}{_first_line(error)}") from None
         if made.num_rows != batch.num_rows:
             raise InvalidError(f"expected {batch.num_rows} rows, found {made.num_rows}")
         arrays = []
@@ -169,12 +173,8 @@ class Expressions:
         inputs = inputs.remove_metadata()
         found = self._compiled.get(inputs)
         if found is None:
-            selected, types = [], []
-            for name, text in self._expressions.items():
-                expression, kind = self._bind_one(name, text, inputs)
-                selected.append(f"{expression} AS {_quoted(name)}")
-                types.append(kind)
-            found = _Compiled(", ".join(selected), types)
+            bound = {name: self._bind_one(name, text, inputs) for name, text in self._expressions.items()}
+            found = _Compiled({name: text for name, (text, _) in bound.items()}, [kind for _, kind in bound.values()])
             self._compiled[inputs] = found
         return found
 
@@ -308,7 +308,7 @@ def _culprit(batch: pa.RecordBatch, expressions: Mapping[str, str]) -> str:
     """Which of the expressions fails; they ran as one query."""
     for name, text in expressions.items():
         try:
-            _run(batch, f"({text}\n)")
+            _run(batch, text)
         except duckdb.Error:
             return f"`{name}`: "
     return ""

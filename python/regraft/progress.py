@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Event", "ProgressOption", "bytes_text", "reporter", "usage_text"]
+__all__ = ["Event", "ProgressOption", "bytes_text", "detail_text", "reporter", "usage_text"]
 
 Event = dict[str, Any]
-"""``{"stage", "done", "total", "item", "usage"}``."""
+"""``{"stage", "done", "total", "item", "usage"}``, and ``errors`` where items may fail one by one."""
 
 ProgressOption = bool | Callable[[Event], None] | None
 """``None`` chooses by where the program runs; ``True`` and ``False`` force; a callable gets every event."""
@@ -85,6 +85,34 @@ def usage_text(usage: dict[str, int] | None) -> str:
     return ", ".join(parts)
 
 
+def detail_text(event: Event, seconds: float) -> str:
+    """Rate, failures, requests and bytes in a few words.
+
+    Args:
+        event: From the core.
+        seconds: Since the stage began.
+
+    Example:
+        >>> detail_text({"stage": "migrate", "done": 100, "total": 500, "item": "", "errors": 2}, 4.0)
+        '25/s, 2 failed'
+    """
+    parts = [f"{event['done'] / seconds:.3g}/s"] if seconds > 1 and event["done"] else []
+    parts += [f"{event['errors']:,} failed"] if event.get("errors") else []
+    parts += [text] if (text := usage_text(event.get("usage"))) else []
+    return ", ".join(parts)
+
+
+class _Stages:
+    """When each stage began, on this process's own clock."""
+
+    def __init__(self) -> None:
+        self._begun: dict[str, float] = {}
+
+    def seconds(self, stage: str) -> float:
+        now = time.monotonic()
+        return now - self._begun.setdefault(stage, now)
+
+
 def bytes_text(size: float) -> str:
     """A size in decimal units, as object stores bill it.
 
@@ -115,6 +143,7 @@ def _notebook_bar(title: str) -> Iterator[Callable[[Event], None]]:
 
     with tqdm(desc=title, unit=" items", leave=False) as bar:
         stage = ""
+        stages = _Stages()
 
         def tell(event: Event) -> None:
             nonlocal stage
@@ -124,7 +153,7 @@ def _notebook_bar(title: str) -> Iterator[Callable[[Event], None]]:
                 bar.set_description(f"{title}: {stage}")
             bar.total = event["total"] or None
             bar.n = event["done"]
-            bar.set_postfix_str(usage_text(event.get("usage")), refresh=False)
+            bar.set_postfix_str(detail_text(event, stages.seconds(stage)), refresh=False)
             bar.refresh()
 
         yield tell
@@ -145,6 +174,7 @@ def _terminal_bar(title: str) -> Iterator[Callable[[Event], None]]:
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
         tasks: dict[str, Any] = {}
+        stages = _Stages()
 
         def tell(event: Event) -> None:
             stage = event["stage"]
@@ -154,7 +184,7 @@ def _terminal_bar(title: str) -> Iterator[Callable[[Event], None]]:
                 tasks[stage],
                 completed=event["done"],
                 total=event["total"] or None,
-                detail=escape(usage_text(event.get("usage"))),
+                detail=escape(detail_text(event, stages.seconds(stage))),
             )
 
         yield tell
@@ -164,9 +194,11 @@ class _LogLines:
     def __init__(self, title: str) -> None:
         self._title = title
         self._last = time.monotonic()
+        self._stages = _Stages()
 
     def __call__(self, event: Event) -> None:
         now = time.monotonic()
+        seconds = self._stages.seconds(event["stage"])
         if now - self._last < _LOG_SECONDS:
             return
         self._last = now
@@ -178,5 +210,5 @@ class _LogLines:
             event["done"],
             total,
             event["item"],
-            usage_text(event.get("usage")),
+            detail_text(event, seconds),
         )

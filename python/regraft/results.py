@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from regraft.collections import Collection
     from regraft.progress import ProgressOption
 
-__all__ = ["Document", "Gaps", "Plan", "Report", "Status", "Table", "Verification"]
+__all__ = ["Document", "Gaps", "Plan", "Report", "Status", "Table", "Verification", "frame", "read_document"]
 
 _SCHEMA_VERSION = 1
 _IDLE = ("nothing",)
@@ -101,7 +101,7 @@ class Table(Sequence[Mapping[str, Any]]):
 
     def to_pandas(self) -> pd.DataFrame:
         """The rows as a data frame."""
-        return _frame(self._rows)
+        return frame(self._rows)
 
     def __repr__(self) -> str:
         from regraft import display
@@ -163,7 +163,7 @@ class Plan(Document):
 
     def to_pandas(self) -> pd.DataFrame:
         """The changes as a data frame."""
-        return _frame(self.changes)
+        return frame(self.changes)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the plan to a file that `load` and ``regraft zarr apply`` take.
@@ -200,20 +200,7 @@ class Plan(Document):
             NotFoundError: There is no such file.
             InvalidError: The file is no saved plan, or one of a later version.
         """
-        try:
-            document = json.loads(Path(path).read_text("utf-8"))
-        except FileNotFoundError:
-            raise NotFoundError(f"there is no saved plan `{path}`") from None
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise InvalidError(f"`{path}` is no saved plan: {error}") from None
-        if not isinstance(document, dict) or document.get("kind") != "zarr-plan":
-            found = document.get("kind") if isinstance(document, dict) else type(document).__name__
-            raise InvalidError(f"`{path}`: expected the kind `zarr-plan`, found `{found}`")
-        if document.get("schema_version", 0) > _SCHEMA_VERSION:
-            raise InvalidError(
-                f"`{path}`: expected schema version {_SCHEMA_VERSION} at most, found {document['schema_version']}",
-                "apply it with the version of regraft that made it, or plan again",
-            )
+        document = read_document(path, "zarr-plan")
         config = document.pop("config", None)
         if collection is None:
             if config is None:
@@ -280,7 +267,7 @@ class Report(Document):
 
     def to_pandas(self) -> pd.DataFrame:
         """The changes as a data frame."""
-        return _frame(self.changes)
+        return frame(self.changes)
 
 
 class Status(Document):
@@ -292,7 +279,7 @@ class Gaps(Document):
 
     def to_pandas(self) -> pd.DataFrame:
         """One row for each label, with the column ``gap`` = ``missing`` or ``blank``."""
-        return _frame([{"label": label, "gap": gap} for gap in ("missing", "blank") for label in self.get(gap, [])])
+        return frame([{"label": label, "gap": gap} for gap in ("missing", "blank") for label in self.get(gap, [])])
 
 
 class Verification(Document):
@@ -317,10 +304,46 @@ class Verification(Document):
 
     def to_pandas(self) -> pd.DataFrame:
         """The differences as a data frame."""
-        return _frame(self.get("failed", []))
+        return frame(self.get("failed", []))
 
 
-def _frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+def read_document(path: str | os.PathLike[str], kind: str) -> dict[str, Any]:
+    """Reads a saved plan.
+
+    Args:
+        path: The file.
+        kind: What it must be.
+
+    Returns:
+        The plan's JSON, and the configuration that was saved with it under ``config``.
+
+    Raises:
+        NotFoundError: There is no such file.
+        InvalidError: The file is no saved plan of that kind, or one of a later version.
+    """
+    try:
+        document = json.loads(Path(path).read_text("utf-8"))
+    except FileNotFoundError:
+        raise NotFoundError(f"there is no saved plan `{path}`") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InvalidError(f"`{path}` is no saved plan: {error}") from None
+    if not isinstance(document, dict) or document.get("kind") != kind:
+        found = document.get("kind") if isinstance(document, dict) else type(document).__name__
+        raise InvalidError(f"`{path}`: expected the kind `{kind}`, found `{found}`")
+    if document.get("schema_version", 0) > _SCHEMA_VERSION:
+        raise InvalidError(
+            f"`{path}`: expected schema version {_SCHEMA_VERSION} at most, found {document['schema_version']}",
+            "apply it with the version of regraft that made it, or plan again",
+        )
+    return document
+
+
+def frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Rows as a data frame.
+
+    Raises:
+        InvalidError: pandas is not installed.
+    """
     try:
         import pandas as pd
     except ImportError as error:

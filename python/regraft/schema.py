@@ -5,15 +5,19 @@ from __future__ import annotations
 import ast
 import inspect
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic.json_schema import GenerateJsonSchema
 
-from regraft import config
+from regraft import config, migration_config
 from regraft.config import CollectionConfig
 from regraft.errors import InvalidError
+from regraft.migration_config import MigrationSetConfig
 
-__all__ = ["SCHEMAS", "collection_schema", "modeline", "schema_text"]
+if TYPE_CHECKING:
+    from types import ModuleType
+
+__all__ = ["SCHEMAS", "collection_schema", "migrations_schema", "modeline", "schema_text"]
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -32,10 +36,7 @@ def collection_schema() -> dict[str, Any]:
     """
     schema = CollectionConfig.model_json_schema(mode="validation", schema_generator=GenerateJsonSchema)
     definitions: dict[str, Any] = schema["$defs"]
-    descriptions = _field_docstrings()
-    for model, said in {CollectionConfig.__name__: schema, **definitions}.items():
-        for name, text in descriptions[model].items():
-            said["properties"][name]["description"] = text
+    _describe(schema, CollectionConfig.__name__, config)
     required = {name: definitions[name].pop("required", []) for name in ("SourceConfig", "StoreConfig", "RegionConfig")}
     # One word, or a mapping that says more.
     region = definitions["RegionConfig"]["properties"]
@@ -89,10 +90,60 @@ def collection_schema() -> dict[str, Any]:
     }
 
 
-def _field_docstrings() -> dict[str, dict[str, str]]:
+def migrations_schema() -> dict[str, Any]:
+    """The JSON Schema of a ``kind: migration-set`` file.
+
+    Returns:
+        The schema, draft 2020-12.
+
+    Example:
+        >>> migrations_schema()["$defs"]["StepConfig"]["required"]
+        ['from', 'to']
+    """
+    schema = MigrationSetConfig.model_json_schema(mode="validation", schema_generator=GenerateJsonSchema)
+    definitions: dict[str, Any] = schema["$defs"]
+    _describe(schema, MigrationSetConfig.__name__, migration_config)
+    run = definitions["RunConfig"]["properties"]
+    run["memory"].update({"type": ["integer", "string"], "default": "2GiB"})
+    run["memory"].pop("exclusiveMinimum", None)
+    for name in ("rate", "bytes_per_second"):
+        run[name]["anyOf"] = [*run[name]["anyOf"], {"type": "string"}]
+    for model, name in (("DataConfig", "prefixes"), ("EncodeConfig", "bloom"), ("StepConfig", "drop")):
+        said = definitions[model]["properties"][name]
+        listed = {key: said.pop(key) for key in ("type", "items")}
+        said["anyOf"] = [listed, {"type": "string"}]
+    schema["properties"] = {
+        "$schema": {"type": "string"},
+        "extends": {"type": "string", "description": "A configuration file that this one is merged over."},
+        **schema["properties"],
+    }
+    complete = {
+        "required": schema.pop("required"),
+        "properties": {"data": {"required": definitions["DataConfig"].pop("required")}},
+    }
+    return {
+        "$schema": _DIALECT,
+        "$id": "urn:regraft:schema:migration-set:1",
+        **schema,
+        "if": {"required": ["extends"]},
+        "else": complete,
+    }
+
+
+def _describe(schema: dict[str, Any], root: str, module: ModuleType) -> None:
+    """Puts what stands below each field of the models into the schema."""
+    descriptions = _field_docstrings(module)
+    for model, said in {root: schema, **schema["$defs"]}.items():
+        for name, text in descriptions[model].items():
+            # An alias such as `from` for `from_`.
+            shown = name if name in said["properties"] else name.rstrip("_")
+            said["properties"][shown]["description"] = text
+
+
+def _field_docstrings(module: ModuleType) -> dict[str, dict[str, str]]:
     """What stands below each field of the models, by model and field."""
     found: dict[str, dict[str, str]] = {}
-    for model in ast.parse(inspect.getsource(config)).body:
+    for model in ast.parse(inspect.getsource(module)).body:
         if not isinstance(model, ast.ClassDef):
             continue
         fields = found.setdefault(model.name, {})
@@ -103,7 +154,7 @@ def _field_docstrings() -> dict[str, dict[str, str]]:
     return found
 
 
-SCHEMAS = {"collection": collection_schema}
+SCHEMAS = {"collection": collection_schema, "migrations": migrations_schema}
 """The schemas by the name that ``regraft schema`` takes."""
 
 

@@ -7,11 +7,18 @@ so a call would wait for ever; the door notices the other process id and says wh
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING, TypeVar
 
 from regraft.errors import InternalError, InvalidError
 
-__all__ = ["enter"]
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
+    from regraft._core import CancelToken
+
+__all__ = ["enter", "in_thread"]
+
+Result = TypeVar("Result")
 _process: int | None = None
 
 
@@ -42,3 +49,29 @@ def enter() -> None:
             f"the extension module `regraft._core` cannot be imported: {cause}",
             "install regraft from a wheel, or build it with `maturin develop --release`",
         ) from cause
+
+
+async def in_thread(call: Callable[[CancelToken], Result]) -> Result:
+    """Runs a long verb beside the event loop; a cancelled caller waits until the core has let go of the store.
+
+    Args:
+        call: The verb, which is given the token that stops it.
+
+    Returns:
+        What it returns.
+    """
+    # The caller has an event loop, so nothing is loaded here; a shell command has none and would wait for it.
+    import asyncio
+
+    enter()
+    from regraft import _core
+
+    token = _core.CancelToken()
+    running = asyncio.ensure_future(asyncio.to_thread(call, token))
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        token.cancel()
+        # Whatever the verb raises now is the cancellation's own echo.
+        await asyncio.gather(running, return_exceptions=True)
+        raise

@@ -45,7 +45,27 @@ RANKS = {"errors": 0, "_core": 0, "flows": 3, "demo": 3, "cli": 4, "__main__": 5
 MIDDLE = 1
 
 # Python: what may only be imported inside a function, because `import regraft` must be quick and must work without it.
-HEAVY = {"dask", "IPython", "matplotlib", "netCDF4", "pandas", "prefect", "tqdm", "xarray", "zarr"}
+HEAVY = {
+    "dask",
+    "duckdb",
+    "IPython",
+    "matplotlib",
+    "netCDF4",
+    "pandas",
+    "prefect",
+    "pyarrow",
+    "tqdm",
+    "xarray",
+    "zarr",
+}
+
+# Modules that are themselves only imported where they are used, and what they may then import at their top.
+LATE = {
+    "flows": {"prefect"},
+    "expressions": {"duckdb", "pyarrow"},
+    "column_types": {"pyarrow"},
+    "migration_steps": {"pyarrow"},
+}
 
 LONGEST = 420
 """Lines of a file: about 400."""
@@ -172,14 +192,15 @@ def test_python_modules_import_downwards_only() -> None:
     assert not wrong, "\n".join(wrong)
 
 
-def test_prefect_only_in_flows() -> None:
+@pytest.mark.parametrize(("package", "module"), [("prefect", "flows"), ("duckdb", "expressions")])
+def test_one_door_in_python(package: str, module: str) -> None:
     wrong = [
         f"{relative(path)}:{number}"
         for path in python_files()
         for number, name, _ in python_imports(path)
-        if name.split(".")[0] == "prefect" and path.stem != "flows"
+        if name.split(".")[0] == package and path.stem != module
     ]
-    assert not wrong, f"prefect outside flows.py: {wrong}"
+    assert not wrong, f"{package} outside {module}.py: {wrong}"
 
 
 def test_heavy_packages_are_imported_where_they_are_used() -> None:
@@ -187,7 +208,7 @@ def test_heavy_packages_are_imported_where_they_are_used() -> None:
         f"{relative(path)}:{number}: `{name}`"
         for path in python_files()
         for number, name, at_top in python_imports(path)
-        if at_top and name.split(".")[0] in HEAVY and not (path.stem == "flows" and name.startswith("prefect"))
+        if at_top and name.split(".")[0] in HEAVY - LATE.get(path.stem, set())
     ]
     assert not wrong, "\n".join(wrong)
 
