@@ -108,8 +108,7 @@ class _Stages:
     def __init__(self) -> None:
         self._begun: dict[str, float] = {}
 
-    def seconds(self, stage: str) -> float:
-        now = time.monotonic()
+    def seconds(self, stage: str, now: float) -> float:
         return now - self._begun.setdefault(stage, now)
 
 
@@ -153,7 +152,7 @@ def _notebook_bar(title: str) -> Iterator[Callable[[Event], None]]:
                 bar.set_description(f"{title}: {stage}")
             bar.total = event["total"] or None
             bar.n = event["done"]
-            bar.set_postfix_str(detail_text(event, stages.seconds(stage)), refresh=False)
+            bar.set_postfix_str(detail_text(event, stages.seconds(stage, time.monotonic())), refresh=False)
             bar.refresh()
 
         yield tell
@@ -184,7 +183,7 @@ def _terminal_bar(title: str) -> Iterator[Callable[[Event], None]]:
                 tasks[stage],
                 completed=event["done"],
                 total=event["total"] or None,
-                detail=escape(detail_text(event, stages.seconds(stage))),
+                detail=escape(detail_text(event, stages.seconds(stage, time.monotonic()))),
             )
 
         yield tell
@@ -198,7 +197,7 @@ class _LogLines:
 
     def __call__(self, event: Event) -> None:
         now = time.monotonic()
-        seconds = self._stages.seconds(event["stage"])
+        seconds = self._stages.seconds(event["stage"], now)
         if now - self._last < _LOG_SECONDS:
             return
         self._last = now

@@ -24,8 +24,10 @@ MAY_USE = {
     "ledger": BASE | {"store"},
     "netcdf": BASE | {"store"},
     "zarr": BASE | {"store"},
-    "collection": BASE | {"store", "ledger", "netcdf", "zarr"},
-    "python": BASE | {"store", "ledger", "netcdf", "zarr", "collection"},
+    "parquet": BASE | {"store"},
+    "collection": BASE | {"store", "ledger", "netcdf", "parquet", "zarr"},
+    "migration": BASE | {"store", "ledger", "parquet"},
+    "python": BASE | {"store", "ledger", "netcdf", "parquet", "zarr", "collection", "migration"},
 }
 
 # Rust: one dependency, one door.
