@@ -278,7 +278,7 @@ def test_progress_where_nobody_looks(caplog: pytest.LogCaptureFixture, monkeypat
         assert tell is not None
         for _ in range(3):
             tell(EVENT)
-    assert [record.getMessage() for record in caplog.records] == ["sync sst: write 3/9 [sst] (3 put)"]
+    assert [record.getMessage() for record in caplog.records] == ["sync sst: write 3/9 [sst] (0.143/s, 3 put)"]
 
 
 def test_progress_as_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
