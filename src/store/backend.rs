@@ -2,12 +2,16 @@
 
 use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 
+use super::carried::{Carried, Inspected, Written};
+use super::features::Capabilities;
 use super::local::Walk;
 use super::object::{Condition, ETag, Object, ObjectMeta};
+use super::pieces::Piece;
 
 /// The outcome of one try.
 pub(super) type Attempt<T> = Result<T, Failure>;
@@ -93,6 +97,29 @@ pub(super) trait Backend: Send + Sync {
         Err(no_parts())
     }
 
+    /// What can be done here, as far as is known without asking.
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { metadata: false, tags: false, copies_ranges: true, versions: false, largest_replaced: u64::MAX }
+    }
+    /// What the object has besides its bytes.
+    async fn inspect(&self, key: &str) -> Attempt<Inspected> {
+        let meta = self.get(key, Part::Head, None).await?.meta;
+        Ok(Inspected { meta, ..Inspected::default() })
+    }
+    /// Writes with all that is carried over.
+    async fn put_carried(&self, key: &str, bytes: Bytes, condition: &Condition, _: &Carried) -> Attempt<Written> {
+        let etag = self.put(key, bytes, Some(condition)).await?;
+        Ok(Written { etag, version: None })
+    }
+    /// Whether [`Backend::assemble`] is there.
+    fn assembles(&self) -> bool {
+        false
+    }
+    /// Joins `pieces` of the object `expected` in its place; the name of the new content goes to `tries` before it is there.
+    async fn assemble(&self, _: &str, _: &[Piece], _: &ETag, _tries: &Tries) -> Attempt<Written> {
+        Err(Failure::Invalid("objects are not joined from pieces here".into()))
+    }
+
     /// Moves in one step; `None` where the caller must copy and delete.
     async fn rename(&self, _from: &str, _to: &str) -> Option<Attempt<()>> {
         None
@@ -109,6 +136,9 @@ pub(super) trait Backend: Send + Sync {
         None
     }
 }
+
+/// The names of contents that one call may have written.
+pub(super) type Tries = Arc<Mutex<Vec<ETag>>>;
 
 /// A range that the object does not have.
 pub(super) fn outside(range: &Range<u64>, size: u64) -> Failure {

@@ -25,20 +25,24 @@
 
 mod attempts;
 mod backend;
+mod carried;
 pub mod clock;
 #[doc(hidden)]
 pub mod faults;
+mod features;
 mod http;
 mod limit;
 mod local;
 mod location;
 mod object;
 mod options;
+mod pieces;
 mod profile;
 mod random;
 mod ranges;
 mod reading;
 mod remote;
+mod replace;
 mod runtime;
 mod services;
 mod writing;
@@ -51,8 +55,12 @@ use std::time::Duration;
 
 use object_store::memory::InMemory;
 
+pub use self::carried::{Carried, Encryption, Inspected, RUN_KEY};
+pub use self::features::{Capabilities, ObjectVersion, Upload};
 pub use self::object::{Condition, ETag, Object, ObjectMeta, PutAnswer};
+pub use self::pieces::Piece;
 pub use self::random::random_id;
+pub use self::replace::Replaced;
 pub use self::runtime::{block_on, forked, runtime};
 
 use self::attempts::Patience;

@@ -26,9 +26,12 @@ use object_store::path::Path;
 use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, UpdateVersion};
 
 use super::backend::{Attempt, Backend, Cursor, Failure, Page, Part, no_parts, outside};
+use super::carried::{self, Carried, Inspected, Written};
 use super::clock;
+use super::features::Capabilities;
 use super::http::{Heard, listen};
 use super::object::{Condition, ETag, Object, ObjectMeta};
+use super::replace::MOST_IN_MEMORY;
 
 /// How a service names contents in conditions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -167,6 +170,36 @@ impl Backend for Remote {
         let path = path_of(key)?;
         let result = answered(self.store.put_opts(&path, PutPayload::from_bytes(bytes), options)).await?;
         Ok(ETag(result.e_tag.unwrap_or_default()))
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            metadata: self.writable,
+            tags: false,
+            copies_ranges: false,
+            versions: false,
+            largest_replaced: MOST_IN_MEMORY,
+        }
+    }
+
+    async fn inspect(&self, key: &str) -> Attempt<Inspected> {
+        let path = path_of(key)?;
+        let answer = answered(self.store.get_opts(&path, GetOptions { head: true, ..GetOptions::default() })).await?;
+        let carried = carried::from_attributes(&answer.attributes);
+        Ok(Inspected { meta: meta_of(&answer.meta), carried, ..Inspected::default() })
+    }
+
+    async fn put_carried(&self, key: &str, bytes: Bytes, condition: &Condition, carried: &Carried) -> Attempt<Written> {
+        self.writable()?;
+        let options = PutOptions {
+            mode: self.mode(key, Some(condition)).await?,
+            attributes: carried::to_attributes(carried),
+            tags: carried::to_tags(carried),
+            ..PutOptions::default()
+        };
+        let path = path_of(key)?;
+        let result = answered(self.store.put_opts(&path, PutPayload::from_bytes(bytes), options)).await?;
+        Ok(Written { etag: ETag(result.e_tag.unwrap_or_default()), version: result.version })
     }
 
     fn in_parts(&self) -> bool {

@@ -9,6 +9,7 @@ mod store;
 mod store_answers;
 mod store_contract;
 mod store_faults;
+mod store_replace;
 mod zarr_metadata;
 mod zarr_metadata_crash;
 mod zarr_plan;

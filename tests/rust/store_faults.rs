@@ -12,7 +12,7 @@ use regraft::store::{Condition, PutAnswer, Store, block_on, random_id};
 use crate::store::{files, memory};
 
 /// Injects `fault` into the first `times` requests of one kind, before or after they are done.
-struct First {
+pub(crate) struct First {
     operation: Operation,
     fault: Fault,
     after: bool,
@@ -20,7 +20,7 @@ struct First {
 }
 
 impl First {
-    fn new(operation: Operation, fault: Fault, after: bool, times: u32) -> Arc<Self> {
+    pub(crate) fn new(operation: Operation, fault: Fault, after: bool, times: u32) -> Arc<Self> {
         Arc::new(Self { operation, fault, after, times: times.into() })
     }
 

@@ -22,6 +22,7 @@
 //! - File names that are not UTF-8 cannot be keys and are not listed.
 //! - On network file systems the lock is as good as their `flock`.
 
+mod assemble;
 mod lock;
 mod walk;
 
@@ -36,9 +37,11 @@ use bytes::Bytes;
 
 use self::lock::DirectoryLock;
 pub(super) use self::walk::Walk;
-use super::backend::{Attempt, Backend, Cursor, Failure, Page, Part, outside};
+use super::backend::{Attempt, Backend, Cursor, Failure, Page, Part, Tries, outside};
+use super::carried::Written;
 use super::clock;
 use super::object::{Condition, ETag, Object, ObjectMeta};
+use super::pieces::Piece;
 use super::random::{random_id, up_to};
 
 const TEMPORARY: &str = ".regraft-tmp";
@@ -71,6 +74,15 @@ impl Backend for LocalFiles {
     async fn copy(&self, from: &str, to: &str) -> Attempt<()> {
         let (from, to) = (path_of(from), path_of(to));
         blocking(move || copy(&from, &to)).await
+    }
+
+    fn assembles(&self) -> bool {
+        true
+    }
+
+    async fn assemble(&self, key: &str, pieces: &[Piece], expected: &ETag, tries: &Tries) -> Attempt<Written> {
+        let (path, pieces, expected, tries) = (path_of(key), pieces.to_vec(), expected.clone(), tries.clone());
+        blocking(move || assemble::assemble(&path, &pieces, &expected, &tries)).await
     }
 
     async fn rename(&self, from: &str, to: &str) -> Option<Attempt<()>> {
@@ -210,18 +222,19 @@ fn put(path: &Path, bytes: &[u8], condition: Option<&Condition>) -> Attempt<ETag
     }
     // Losers of a race leave before they write anything.
     check(path, condition)?;
-    replace(path, condition, |file| file.write_all(bytes))
+    replace(path, condition, |_| (), |file| file.write_all(bytes))
 }
 
 fn copy(from: &Path, to: &Path) -> Attempt<()> {
     let mut source = File::open(from).map_err(|error| failure(&error))?;
-    replace(to, None, |file| io::copy(&mut source, file).map(drop)).map(drop)
+    replace(to, None, |_| (), |file| io::copy(&mut source, file).map(drop)).map(drop)
 }
 
-/// Writes a temporary file by `write` and renames it over `path` where `condition` holds.
+/// Writes a temporary file by `write` and renames it over `path` where `condition` holds; `note` hears its name before.
 fn replace(
     path: &Path,
     condition: Option<&Condition>,
+    note: impl FnOnce(&ETag),
     write: impl FnOnce(&mut File) -> io::Result<()>,
 ) -> Attempt<ETag> {
     let directory = path.parent().unwrap_or(Path::new("/"));
@@ -243,8 +256,10 @@ fn replace(
         .and_then(|metadata| {
             let _lock = DirectoryLock::acquire(directory).map_err(|error| not_absent(&error))?;
             check(path, condition)?;
+            let etag = etag_of(&metadata);
+            note(&etag);
             fs::rename(&temporary, path).map_err(|error| not_absent(&error))?;
-            Ok(etag_of(&metadata))
+            Ok(etag)
         });
     if outcome.is_err() {
         let _ = fs::remove_file(&temporary);
