@@ -94,10 +94,20 @@ pub mod column {
     pub const INDEX_PAGE_OFFSET: i16 = 10;
     /// `i64`.
     pub const DICTIONARY_PAGE_OFFSET: i16 = 11;
+    /// `list<PageEncodingStats>`.
+    pub const PAGE_ENCODINGS: i16 = 13;
     /// `i64`.
     pub const BLOOM_FILTER_OFFSET: i16 = 14;
     /// `i32`; since format 2.10.
     pub const BLOOM_FILTER_LENGTH: i16 = 15;
+}
+
+/// `PageEncodingStats`.
+pub mod page_encoding {
+    /// `PageType`.
+    pub const TYPE: i16 = 1;
+    /// The `PageType` of data pages of version 2.
+    pub const DATA_V2: i64 = 3;
 }
 
 /// `KeyValue`.

@@ -2,10 +2,15 @@
 
 mod agreement;
 pub mod columns;
+pub mod encode;
 pub mod encoded;
 pub mod fields;
 pub mod file;
 mod ranges;
+pub mod read;
+#[cfg(test)]
+mod samples;
+pub mod table;
 pub mod thrift;
 
 pub use arrow_array::{ArrayRef, RecordBatch};
