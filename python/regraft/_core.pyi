@@ -75,13 +75,20 @@ class Collection:
             >>> collection.plan('{"keys": ["2022/a.nc"], "removed": [], "mode": "keys"}')
         """
 
-    def apply(self, plan: str, progress: Progress | None = None, token: CancelToken | None = None) -> str:
-        """Does what a plan says, as commits; safe to call twice.
+    def apply(
+        self,
+        plan: str,
+        progress: Progress | None = None,
+        token: CancelToken | None = None,
+        wait: float | None = None,
+    ) -> str:
+        """Does what a plan says, as commits, then settles what was submitted; safe to call twice.
 
         Args:
             plan: The JSON that `plan` returned.
             progress: Told about the stages ``open``, ``write`` and ``publish``.
             token: Stops the call between two commits.
+            wait: Seconds to wait while another writer holds the store; ``None`` waits a minute.
 
         Returns:
             The report as JSON, ``kind`` ``zarr-report``.
@@ -94,12 +101,82 @@ class Collection:
             >>> report = json.loads(collection.apply(plan))
         """
 
+    def submit(self, intents: str) -> str:
+        """Asks for sources to be looked at, durably.
+
+        Args:
+            intents: JSON list of ``{"key", "operation": "put" | "remove" | "forced_remove", "sequencer", "bucket"}``.
+                Keys are below the source URL, full URLs, or, where ``bucket`` is named, the bucket's own.
+
+        Returns:
+            JSON ``{"ids": [..], "duplicates": n, "ignored": [keys]}``.
+
+        Raises:
+            UnavailableError: The object store did not answer: submit again.
+
+        Example:
+            >>> collection.submit('[{"key": "a.nc", "operation": "put", "sequencer": null, "bucket": null}]')
+        """
+
+    def drain(self, options: str, progress: Progress | None = None, token: CancelToken | None = None) -> str:
+        """Settles everything that was submitted, in batches, one commit each.
+
+        Args:
+            options: JSON ``{"wait", "files", "seconds", "deadline"}``, each a number or null: seconds to wait for the
+                lease (null returns at once), gather until so many requests wait or for so many seconds, start no commit
+                after so many seconds.
+            progress: Told about the stages ``gather``, ``open``, ``write`` and ``publish``.
+            token: Stops the call between two commits.
+
+        Returns:
+            The report as JSON; outcome ``busy`` with ``holder`` where another writer holds the store.
+
+        Raises:
+            ConflictError: The lease was lost in the middle.
+            UnavailableError: The object store did not answer.
+
+        Example:
+            >>> json.loads(collection.drain("{}"))["outcome"]
+        """
+
+    def wait_for(self, ids: str, timeout: float, token: CancelToken | None = None) -> str:
+        """Waits until requests are settled.
+
+        Args:
+            ids: JSON list of the ids that `submit` returned.
+            timeout: Seconds.
+            token: Stops the call.
+
+        Returns:
+            JSON ``{"done": {id: {"commit": n | null, "outcome": "done" | "quarantined" | "nothing"}},
+            "pending": [ids]}``.
+
+        Raises:
+            UnavailableError: The object store did not answer.
+
+        Example:
+            >>> json.loads(collection.wait_for(json.dumps(ids), 60.0))["pending"]
+        """
+
+    def unlock(self) -> str:
+        """Takes the right to write from a holder that hangs; what it still tries to write is refused.
+
+        Returns:
+            JSON ``{"was": the holder or null, "epoch": n}``.
+
+        Raises:
+            UnavailableError: The object store did not answer.
+
+        Example:
+            >>> json.loads(collection.unlock())["epoch"]
+        """
+
     def status(self) -> str:
         """What the store and its ledger hold.
 
         Returns:
             JSON ``{"store_exists", "axis_length", "sources", "runners_up", "quarantined", "last_commit", "locked_by",
-            "format", "size"}``.
+            "lease": {"holder", "epoch", "since", "free"} | null, "pending", "unfinished", "format", "size"}``.
 
         Raises:
             UnavailableError: The object store did not answer.

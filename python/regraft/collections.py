@@ -11,12 +11,12 @@ import datetime as dt
 import json
 from typing import TYPE_CHECKING, Any
 
+from regraft.collections_inbox import CollectionInbox
 from regraft.config_file import load_config
 from regraft.errors import ConflictError, InvalidError
 from regraft.progress import ProgressOption, reporter
 from regraft.results import Gaps, Plan, Report, Status, Table, Verification
-from regraft.seam import enter
-from regraft.seam import in_thread as _in_thread
+from regraft.seam import enter, in_thread
 
 if TYPE_CHECKING:
     import os
@@ -65,7 +65,7 @@ def open_collection(
     return Collection(load_config(config, overrides=overrides, storage_options=storage_options))
 
 
-class Collection:
+class Collection(CollectionInbox):
     """A named set of NetCDF sources and the Zarr store made from them.
 
     Make one with `open_collection`. It pickles, holds no connection that another process would miss, and every verb may
@@ -131,11 +131,12 @@ class Collection:
         """
         return self._plan(_plan_request(keys, removed), progress, None)
 
-    def apply(self, plan: Plan, *, progress: ProgressOption = None) -> Report:
-        """Does what a plan says; safe to call twice, or on two machines.
+    def apply(self, plan: Plan, *, wait: float | None = None, progress: ProgressOption = None) -> Report:
+        """Does what a plan says, then settles what was submitted; safe to call twice, or on two machines.
 
         Args:
             plan: From `plan`, or `Plan.load`.
+            wait: Seconds to wait while another writer holds the store; ``None`` waits a minute.
             progress: As in `plan`.
 
         Returns:
@@ -145,7 +146,7 @@ class Collection:
             ConflictError: The store changed since the plan was made, or another writer holds it: plan again.
             UnavailableError: The object store did not answer.
         """
-        return self._apply(plan, progress, None)
+        return self._apply(plan, progress, None, wait)
 
     def sync(self, *, progress: ProgressOption = None) -> Report:
         """Makes the store match the source: plan and apply, and again if another writer was faster.
@@ -199,22 +200,22 @@ class Collection:
     ) -> Plan:
         """Like `plan`, for a running event loop; cancelling stops it within a second."""
         request = _plan_request(keys, removed)
-        return await _in_thread(lambda token: self._plan(request, progress, token))
+        return await in_thread(lambda token: self._plan(request, progress, token))
 
     async def apply_async(self, plan: Plan, *, progress: ProgressOption = None) -> Report:
         """Like `apply`, for a running event loop; cancelling stops between two commits."""
-        return await _in_thread(lambda token: self._apply(plan, progress, token))
+        return await in_thread(lambda token: self._apply(plan, progress, token))
 
     async def sync_async(self, *, progress: ProgressOption = None) -> Report:
         """Like `sync`, for a running event loop; cancelling stops between two commits."""
-        return await _in_thread(lambda token: self._sync(progress, token))
+        return await in_thread(lambda token: self._sync(progress, token))
 
     async def verify_async(
         self, sample: float | None = None, *, seed: int = 0, progress: ProgressOption = None
     ) -> Verification:
         """Like `verify`, for a running event loop."""
         request = _verify_request(sample, seed)
-        return await _in_thread(lambda token: self._verify(request, progress, token))
+        return await in_thread(lambda token: self._verify(request, progress, token))
 
     def status(self) -> Status:
         """What the store and its ledger hold."""
@@ -327,10 +328,12 @@ class Collection:
         with reporter(progress, f"plan {self.name}") as tell:
             return Plan(json.loads(self._core.plan(request, tell, token)), self)
 
-    def _apply(self, plan: Plan, progress: ProgressOption, token: CancelToken | None) -> Report:
+    def _apply(
+        self, plan: Plan, progress: ProgressOption, token: CancelToken | None, wait: float | None = None
+    ) -> Report:
         enter()
         with reporter(progress, f"apply {self.name}") as tell:
-            return Report(json.loads(self._core.apply(plan.to_json(), tell, token)))
+            return Report(json.loads(self._core.apply(plan.to_json(), tell, token, wait)))
 
     def _sync(self, progress: ProgressOption, token: CancelToken | None) -> Report:
         request = _plan_request(None, ())

@@ -332,6 +332,8 @@ class RunConfig(_Model):
     """Files that fail."""
     single_writer: bool = False
     """Declare that nothing else writes to the store; needed where it has no conditional puts."""
+    lease: Annotated[Seconds, Field(gt=0)] = 30.0
+    """How long after its last sign of life a writer may be taken for dead; on object storage."""
 
     @model_validator(mode="before")
     @classmethod

@@ -153,9 +153,9 @@ class Plan(Document):
         """The sources that would be set aside, with category, message and hint."""
         return [change for change in self.changes if change["action"] == "quarantine"]
 
-    def apply(self, *, progress: ProgressOption = None) -> Report:
+    def apply(self, *, wait: float | None = None, progress: ProgressOption = None) -> Report:
         """Does what the plan says; see `Collection.apply`."""
-        return self.collection.apply(self, progress=progress)
+        return self.collection.apply(self, wait=wait, progress=progress)
 
     async def apply_async(self, *, progress: ProgressOption = None) -> Report:
         """Like `apply`, for a running event loop; cancelling stops between two commits."""
@@ -231,7 +231,7 @@ class Report(Document):
 
     @property
     def outcome(self) -> str:
-        """``done``, ``partial`` or ``nothing``."""
+        """``done``, ``partial``, ``nothing``, or ``busy``: another writer holds the store."""
         return str(self._document.get("outcome", "done"))
 
     @property

@@ -8,77 +8,53 @@ use std::time::{Duration, Instant};
 
 use super::Collection;
 use super::config::EmptyChunksConfig;
-use super::document::{ArrayChange, AxisChange, Plan, QuarantinedSource, Report, SCHEMA_VERSION, Seconds, Written};
+use super::document::{Plan, QuarantinedSource, Report, Written};
 use super::fit::{Fitted, Misfit};
-use super::ledger::Action;
+use super::ledger::{Action, CommitRecord, SettledIntent};
 use super::planning::{Examined, Work};
 use super::proof::Proof;
 use super::session::{Session, Settled};
+use super::turn::{Totals, Turn};
 use super::writes::writes;
 use crate::error::{Error, Result};
-use crate::ledger::WriterLock;
+use crate::ledger::Pending;
 use crate::progress::{Progress, Run};
+use crate::store::Store;
 use crate::zarr::write::{ArrayWrite, EmptyChunks, WriteOptions, WriteSummary, write};
 use crate::zarr::{Group, GroupSpec};
 
-/// How long a run waits for another that is writing the same store.
-const LOCK_WAIT: Duration = Duration::from_mins(1);
-
-/// What the commits of a run add up to.
-#[derive(Default)]
-struct Totals {
-    commits: Vec<u64>,
-    changes: Vec<super::document::Change>,
-    quarantined: Vec<QuarantinedSource>,
-    axis: Option<AxisChange>,
-    arrays: Vec<ArrayChange>,
-    written: Written,
-    seconds: Seconds,
-}
+/// How long a run waits for another that is writing the same store, where it is not told.
+pub const LEASE_WAIT: Duration = Duration::from_mins(1);
 
 impl Collection {
-    /// Does what a plan says, as far as it is still to be done: each source is looked at as it is now.
+    /// Does what a plan says, as far as it is still to be done: each source is looked at as it is now. Then settles the
+    /// intents that wait.
     ///
     /// # Errors
-    /// `Conflict` where another writer holds the store or changed it meanwhile: plan again. `Unavailable` where storage does
-    /// not answer or the run was cancelled: what is committed stays.
-    pub async fn apply(&self, plan: &Plan, run: &Run) -> Result<Report> {
-        let began = Instant::now();
-        let usage_before = self.store.counters().usage();
-        let _lock = WriterLock::acquire(&self.control, Some(LOCK_WAIT)).await?;
-        let mut session = Session::open(&self.store, &self.control, &self.config).await?;
-        let work = self.still_to_do(plan, &session).await?;
-        let mut totals = Totals::default();
+    /// `Conflict` where another writer holds the store for longer than `wait`, or changed it meanwhile: plan again.
+    /// `Unavailable` where storage does not answer or the run was cancelled: what is committed stays.
+    pub async fn apply(&self, plan: &Plan, wait: Duration, run: &Run) -> Result<Report> {
+        let mut totals = Totals::new(self);
+        let mut turn = self.begin(Some(wait)).await?;
+        let outcome = self.apply_in(&mut turn, plan, run, &mut totals).await;
+        let unchanged = turn.session.axis_change(&turn.session.unchanged(), &self.config);
+        self.end(turn, outcome.is_ok()).await;
+        outcome?;
+        Ok(totals.report(self, unchanged))
+    }
+
+    async fn apply_in(&self, turn: &mut Turn, plan: &Plan, run: &Run, totals: &mut Totals) -> Result<()> {
+        let work = self.still_to_do(plan, &turn.session).await?;
         let mut batches = self.batches(&work);
-        if batches.is_empty() && session.ledger.torn.is_some() {
+        if batches.is_empty() && turn.session.ledger.torn.is_some() {
             // Nobody owns what an unfinished commit tore, but it is to be blanked.
             batches.push(&[]);
         }
         for batch in batches {
             run.check()?;
-            self.commit(&mut session, batch, run, &mut totals).await?;
+            self.commit(turn, batch, &[], run, totals).await?;
         }
-        totals.seconds.wall = began.elapsed().as_secs_f64();
-        let outcome = match (totals.commits.is_empty(), totals.quarantined.is_empty()) {
-            (true, _) => "nothing",
-            (false, true) => "done",
-            (false, false) => "partial",
-        };
-        Ok(Report {
-            schema_version: SCHEMA_VERSION,
-            kind: "zarr-report".into(),
-            collection: self.config.name.clone(),
-            store: self.store.url().to_owned(),
-            commits: totals.commits,
-            outcome: outcome.into(),
-            changes: totals.changes,
-            quarantined: totals.quarantined,
-            axis: totals.axis.unwrap_or_else(|| session.axis_change(&session.unchanged(), &self.config)),
-            arrays: totals.arrays,
-            usage: self.store.counters().usage() - usage_before,
-            written: totals.written,
-            seconds: totals.seconds,
-        })
+        self.settle_inbox(turn, None, run, totals).await
     }
 
     /// The work of a plan without what was done since it was made.
@@ -107,8 +83,16 @@ impl Collection {
         Ok(work)
     }
 
-    /// One batch, one commit.
-    async fn commit(&self, session: &mut Session, batch: &[Work], run: &Run, totals: &mut Totals) -> Result<()> {
+    /// One batch, one commit, which settles `intents`.
+    pub(super) async fn commit(
+        &self,
+        turn: &mut Turn,
+        batch: &[Work],
+        intents: &[&Pending],
+        run: &Run,
+        totals: &mut Totals,
+    ) -> Result<()> {
+        let (store, session) = (turn.store.clone(), &mut turn.session);
         let usage_before = self.store.counters().usage();
         let opening = Instant::now();
         let mut examined = self.examine(session, batch, run, true).await?;
@@ -126,12 +110,13 @@ impl Collection {
         let writing = Instant::now();
         if settled.resolution.assignments.iter().any(|assignment| assignment.rewrite) {
             let memory = self.config.run.memory - proof.kept();
-            self.write_layout(session, &examined, &settled, memory, run, totals).await?;
+            self.write_layout((&store, session), &examined, &settled, memory, run, totals).await?;
         }
         totals.seconds.write += writing.elapsed().as_secs_f64();
 
         let publishing = Instant::now();
-        let record = self.record(session, &examined, &settled, self.store.counters().usage() - usage_before);
+        let mut record = self.record(session, &examined, &settled, self.store.counters().usage() - usage_before);
+        record.intents = settle(intents, &record);
         let mut changes = Self::changes(session, &examined, &settled);
         if !record.sources.is_empty() || session.ledger.torn.is_some() {
             let number = session.log.append(&record).await?;
@@ -155,6 +140,7 @@ impl Collection {
             }
         }
         totals.changes.extend(changes);
+        totals.settled += intents.len() as u64;
         let axis = session.axis_change(&settled.layout, &self.config);
         match &mut totals.axis {
             Some(total) => {
@@ -237,7 +223,7 @@ impl Collection {
     /// Writes a layout: data, labels, metadata.
     async fn write_layout(
         &self,
-        session: &mut Session,
+        (store, session): (&Store, &mut Session),
         examined: &Examined,
         settled: &Settled,
         memory: u64,
@@ -253,8 +239,8 @@ impl Collection {
             let number = session.log.append(&record).await?;
             session.ledger.fold(number, &record);
         }
-        self.write_arrays(&writes.data, memory, run, &mut totals.written).await?;
-        self.write_arrays(&writes.coordinates, memory, run, &mut totals.written).await?;
+        self.write_arrays(store, &writes.data, memory, run, &mut totals.written).await?;
+        self.write_arrays(store, &writes.coordinates, memory, run, &mut totals.written).await?;
         run.tell(&Progress {
             stage: "publish".into(),
             done: 0,
@@ -262,12 +248,19 @@ impl Collection {
             item: self.store.url().to_owned(),
             usage: self.store.counters().usage(),
         });
-        self.publish(session, settled.layout.length_after).await?;
+        self.publish((store, session), settled.layout.length_after).await?;
         session.advance(&settled.layout, &examined.candidates);
         Ok(())
     }
 
-    async fn write_arrays(&self, writes: &[ArrayWrite], memory: u64, run: &Run, written: &mut Written) -> Result<()> {
+    async fn write_arrays(
+        &self,
+        store: &Store,
+        writes: &[ArrayWrite],
+        memory: u64,
+        run: &Run,
+        written: &mut Written,
+    ) -> Result<()> {
         if writes.is_empty() {
             return Ok(());
         }
@@ -279,7 +272,7 @@ impl Collection {
             },
             stage: None,
         };
-        let summary: WriteSummary = write(&self.store, writes, &options, run).await?;
+        let summary: WriteSummary = write(store, writes, &options, run).await?;
         written.chunks_read += summary.chunks_read;
         written.chunks_written += summary.chunks_written;
         written.chunks_copied += summary.chunks_copied;
@@ -290,7 +283,7 @@ impl Collection {
     }
 
     /// Makes the metadata say what the chunks hold: creates the group, or grows and adds arrays, consolidated metadata last.
-    async fn publish(&self, session: &mut Session, length: u64) -> Result<()> {
+    async fn publish(&self, (store, session): (&Store, &mut Session), length: u64) -> Result<()> {
         let structure = session.structure.as_ref().ok_or_else(|| Error::internal("a layout without a structure"))?;
         let specs = |only_new: bool| {
             structure
@@ -318,8 +311,25 @@ impl Collection {
         } else {
             let spec =
                 GroupSpec { format: structure.format, attributes: structure.attributes.clone(), arrays: specs(false) };
-            session.group = Some(Group::create(&self.store, &spec).await?);
+            session.group = Some(Group::create(store, &spec).await?);
         }
         Ok(())
     }
+}
+
+/// How the intents of a commit end.
+fn settle(intents: &[&Pending], record: &CommitRecord) -> Vec<SettledIntent> {
+    let set_aside: HashSet<&str> = record
+        .sources
+        .iter()
+        .filter(|source| source.action == Action::Quarantine)
+        .map(|source| source.key.as_str())
+        .collect();
+    intents
+        .iter()
+        .map(|pending| SettledIntent {
+            id: pending.id.clone(),
+            outcome: if set_aside.contains(pending.intent.key.as_str()) { "quarantined" } else { "done" }.into(),
+        })
+        .collect()
 }

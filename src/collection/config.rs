@@ -343,6 +343,9 @@ pub struct RunConfig {
     /// Declares that nobody else writes, for a store without conditional puts.
     #[serde(default)]
     pub single_writer: bool,
+    /// Seconds after its last sign of life in which nobody takes a writer for dead; on object storage.
+    #[serde(default = "default_lease")]
+    pub lease: f64,
 }
 
 impl Default for RunConfig {
@@ -353,8 +356,13 @@ impl Default for RunConfig {
             batch: BatchConfig::default(),
             quarantine: QuarantineConfig::default(),
             single_writer: false,
+            lease: default_lease(),
         }
     }
+}
+
+fn default_lease() -> f64 {
+    30.0
 }
 
 fn default_memory() -> u64 {

@@ -192,7 +192,7 @@ pub struct Report {
     pub store: String,
     /// Numbers of the log records written.
     pub commits: Vec<u64>,
-    /// `done`, `partial` (something was set aside) or `nothing`.
+    /// `done`, `partial` (something was set aside), `nothing`, or `busy` (another writer holds the store).
     pub outcome: String,
     /// What became of each source.
     pub changes: Vec<Change>,
@@ -208,6 +208,12 @@ pub struct Report {
     pub written: Written,
     /// Wall seconds.
     pub seconds: Seconds,
+    /// Intents that were settled.
+    #[serde(default)]
+    pub settled: u64,
+    /// Who held the store, where that kept the run from doing more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holder: Option<String>,
 }
 
 /// A source set aside.

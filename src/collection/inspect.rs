@@ -6,14 +6,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::Collection;
+use super::apply::LEASE_WAIT;
 use super::label::Label;
 use super::layout::show;
 use super::ledger::{Action, CommitRecord, SourceRecord};
 use super::session::Session;
 use crate::error::{Error, Result};
-use crate::ledger::{Log, WriterLock};
-use crate::progress::Usage;
-use crate::store::clock;
+use crate::ledger::{Inbox, Lease, LeaseState, Log};
 
 /// What provenance is asked for: one of label, index, key, or nothing for all.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -51,6 +50,9 @@ pub struct Provenance {
     pub runners_up: Vec<Value>,
 }
 
+/// Intents counted at most by `status`.
+const PENDING_LIMIT: usize = 100_000;
+
 /// Steps listed at most by `gaps`; beyond it only the count is kept.
 const GAPS_LIMIT: usize = 10_000;
 
@@ -84,6 +86,7 @@ impl Collection {
             .collect();
         let last =
             ledger.last_time.as_ref().map(|time| json!({"number": ledger.next_number.saturating_sub(1), "time": time}));
+        let lease = Lease::state(&self.control).await?;
         Ok(json!({
             "collection": self.config.name,
             "store": self.store.url(),
@@ -98,7 +101,16 @@ impl Collection {
             "quarantined": ledger.quarantined().count(),
             "last_commit": last,
             "unfinished": ledger.torn.is_some(),
-            "locked_by": WriterLock::holder(&self.control).await?,
+            "locked_by": lease.as_ref().filter(|lease| !lease.free).map(LeaseState::text),
+            "lease": lease.as_ref().map(|lease| {
+                json!({
+                    "holder": lease.holder.to_string(),
+                    "epoch": lease.epoch,
+                    "since": lease.since,
+                    "free": lease.free,
+                })
+            }),
+            "pending": Inbox::new(self.control.clone()).count(PENDING_LIMIT).await?,
             "size": sizes,
         }))
     }
@@ -109,12 +121,19 @@ impl Collection {
     /// As [`Log::records`].
     pub async fn history(&self, limit: Option<usize>) -> Result<Vec<Value>> {
         let log = Log::open(self.control.clone()).await?;
-        // Announcements of moves stand between the commits: at most one before each.
-        let from = limit.map_or(1, |limit| log.next_number().saturating_sub(2 * limit as u64).max(1));
-        let records = log.records::<CommitRecord>(from).await?;
+        let mut reach = limit.map_or(log.len(), |limit| 2 * limit as u64 + 8);
+        // Between the commits stand announcements and fences: look further back until there are enough.
+        let records = loop {
+            let from = log.next_number().saturating_sub(reach).max(1);
+            let mut records = log.records::<CommitRecord>(from).await?;
+            records.retain(|(_, record)| record.is_commit());
+            if from == 1 || limit.is_some_and(|limit| records.len() >= limit) {
+                break records;
+            }
+            reach *= 2;
+        };
         Ok(records
             .into_iter()
-            .filter(|(_, record)| record.kind != "prepared")
             .rev()
             .take(limit.unwrap_or(usize::MAX))
             .map(|(number, record)| {
@@ -221,8 +240,13 @@ impl Collection {
     /// # Errors
     /// `NotFound` where a key is not in quarantine; `Conflict` where another writer recorded something meanwhile.
     pub async fn retry(&self, keys: &[String]) -> Result<Vec<String>> {
-        let _lock = WriterLock::acquire(&self.control, None).await?;
-        let mut session = self.session().await?;
+        let mut turn = self.begin(Some(LEASE_WAIT)).await?;
+        let outcome = self.release_from_quarantine(&mut turn.session, keys).await;
+        self.end(turn, true).await;
+        outcome
+    }
+
+    async fn release_from_quarantine(&self, session: &mut Session, keys: &[String]) -> Result<Vec<String>> {
         let set_aside: BTreeMap<&String, &super::ledger::SourceState> = session.ledger.quarantined().collect();
         let wanted: Vec<String> = if keys.is_empty() {
             set_aside.keys().map(|key| (*key).clone()).collect()
@@ -245,15 +269,9 @@ impl Collection {
         }
         if !sources.is_empty() {
             let record = CommitRecord {
-                kind: "release".into(),
-                collection: self.config.name.clone(),
-                time: clock::now_rfc3339(),
                 sources,
-                owners: Vec::new(),
-                moves: None,
-                whole: false,
                 axis_length: session.labels.len() as u64,
-                usage: Usage::default(),
+                ..CommitRecord::new("release", &self.config.name)
             };
             session.log.append(&record).await?;
         }

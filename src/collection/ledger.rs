@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::label::{Label, LabelKey};
 use crate::progress::Usage;
+use crate::store::clock;
 
 /// A source object as it was seen: key, ETag, size, and when it was last modified (which ranks rivals).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,17 +97,34 @@ impl Action {
     }
 }
 
+/// An intent that a commit settles.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SettledIntent {
+    /// Its id in the inbox.
+    pub id: String,
+    /// `done` or `quarantined`.
+    pub outcome: String,
+}
+
 /// One commit, as it is stored in the log.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct CommitRecord {
-    /// `commit`, `release` (sources taken out of quarantine), `prepared` (a tail is about to move).
+    /// `commit`, `release` (sources taken out of quarantine), `prepared` (a tail is about to move), `fence` (a new writer
+    /// took over from one that did not let go).
     pub kind: String,
+    /// The epoch of the lease under which it was written; the log adds it.
+    #[serde(default, skip_serializing)]
+    pub epoch: u64,
     /// The collection's name.
     pub collection: String,
     /// When, for people to read; decides nothing.
     pub time: String,
     /// What became of each source.
+    #[serde(default)]
     pub sources: Vec<SourceRecord>,
+    /// The intents that it settles.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub intents: Vec<SettledIntent>,
     /// Owner of each label that changed hands; `None` where nobody owns it any more.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub owners: Vec<(Label, Option<String>)>,
@@ -117,10 +135,25 @@ pub struct CommitRecord {
     #[serde(default)]
     pub whole: bool,
     /// Length of the axis afterwards.
+    #[serde(default)]
     pub axis_length: u64,
     /// What it cost.
     #[serde(default)]
     pub usage: Usage,
+}
+
+impl CommitRecord {
+    /// An empty record of `kind`.
+    #[must_use]
+    pub fn new(kind: &str, collection: &str) -> Self {
+        Self { kind: kind.to_owned(), collection: collection.to_owned(), time: clock::now_rfc3339(), ..Self::default() }
+    }
+
+    /// Whether it is something that was done, and no announcement.
+    #[must_use]
+    pub fn is_commit(&self) -> bool {
+        !matches!(self.kind.as_str(), "prepared" | "fence")
+    }
 }
 
 /// A source as the ledger knows it.
@@ -178,6 +211,10 @@ impl Ledger {
 
     /// Adds one record.
     pub fn fold(&mut self, number: u64, record: &CommitRecord) {
+        self.next_number = number + 1;
+        if record.kind == "fence" {
+            return;
+        }
         for source in &record.sources {
             self.fold_source(number, &record.time, source);
         }
@@ -194,7 +231,6 @@ impl Ledger {
         if record.whole {
             self.torn = None;
         }
-        self.next_number = number + 1;
         self.last_time = Some(record.time.clone());
     }
 

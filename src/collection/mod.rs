@@ -18,6 +18,7 @@
 //! | [`layout`] | at which indices does it go? (pure) |
 //! | [`writes`] | which patches does each array get? |
 //! | [`apply`] | write data, then labels, then metadata, then one log record |
+//! | [`drain`] | what do the intents that wait ask for? |
 //!
 //! A plan is the same walk that stops before `writes`.
 //!
@@ -33,6 +34,7 @@ pub mod apply;
 pub mod config;
 pub mod convert;
 pub mod document;
+pub mod drain;
 pub mod encoding;
 pub mod fit;
 pub mod inspect;
@@ -53,6 +55,7 @@ pub mod source;
 pub mod structure;
 pub mod text;
 pub mod time;
+mod turn;
 pub mod verify;
 pub mod writes;
 

@@ -8,22 +8,15 @@ use super::ledger::{Action, CommitRecord, SourceRecord};
 use super::planning::Examined;
 use super::session::{Session, Settled};
 use crate::progress::Usage;
-use crate::store::clock;
 
 impl Collection {
     /// The record that announces the move of a tail; `None` where nothing moves.
     pub(super) fn prepared(&self, session: &Session, settled: &Settled) -> Option<CommitRecord> {
         let moves = moved_labels(session, settled)?;
         Some(CommitRecord {
-            kind: "prepared".into(),
-            collection: self.config.name.clone(),
-            time: clock::now_rfc3339(),
-            sources: Vec::new(),
-            owners: Vec::new(),
             moves: Some(moves),
-            whole: false,
             axis_length: settled.layout.length_before,
-            usage: Usage::default(),
+            ..CommitRecord::new("prepared", &self.config.name)
         })
     }
 
@@ -86,9 +79,6 @@ impl Collection {
             );
         }
         CommitRecord {
-            kind: "commit".into(),
-            collection: self.config.name.clone(),
-            time: clock::now_rfc3339(),
             sources: sources.into_values().collect(),
             owners: settled
                 .resolution
@@ -96,10 +86,10 @@ impl Collection {
                 .iter()
                 .map(|assignment| (assignment.label.clone(), assignment.after.clone()))
                 .collect(),
-            moves: None,
             whole: session.doubted.is_empty(),
             axis_length: settled.layout.length_after,
             usage,
+            ..CommitRecord::new("commit", &self.config.name)
         }
     }
 }

@@ -16,7 +16,7 @@ use super::session::label_kind;
 use super::source::{Source, SourceVariable};
 use super::structure::{StoreArray, list};
 use crate::error::{Context, Error, Result};
-use crate::ledger::WriterLock;
+use crate::ledger::{Lease, LeaseOptions};
 use crate::progress::Run;
 use crate::store::Store;
 use crate::zarr::write::{ArrayWrite, WriteOptions, write};
@@ -36,7 +36,7 @@ pub enum RegionRequest {
 const MEMORY: u64 = 1 << 30;
 
 /// How long to wait for another writer.
-const LOCK_WAIT: Duration = Duration::from_mins(1);
+const LEASE_WAIT: Duration = Duration::from_mins(1);
 
 /// Runs of neighbouring indices: first index in the data set, first index in the store, length.
 type Runs = Vec<(u64, u64, u64)>;
@@ -47,9 +47,22 @@ type Runs = Vec<(u64, u64, u64)>;
 /// `NotFound` where there is no store; `Invalid` where a variable, dimension or label is not in it, or values cannot be
 /// represented; `Conflict` where somebody else changed a chunk meanwhile.
 pub async fn write_region(store: &Store, dataset: MemoryDataset, request: &RegionRequest, run: &Run) -> Result<Report> {
+    let options = LeaseOptions { wait: Some(LEASE_WAIT), ..LeaseOptions::default() };
+    let lease = Lease::acquire(&store.sibling(".regraft"), &options).await?;
+    let outcome = write_under_lease(&store.with_fence(lease.fence()), dataset, request, run).await;
+    // A region is not announced: what was cut off is for the caller to write again.
+    lease.release(true).await;
+    outcome
+}
+
+async fn write_under_lease(
+    store: &Store,
+    dataset: MemoryDataset,
+    request: &RegionRequest,
+    run: &Run,
+) -> Result<Report> {
     let began = Instant::now();
     let usage = store.counters().usage();
-    let _lock = WriterLock::acquire(&store.sibling(".regraft"), Some(LOCK_WAIT)).await?;
     let group = Group::open(store).await?;
     let source = dataset.into_source("dataset")?;
     let mut places: BTreeMap<String, Runs> = BTreeMap::new();
@@ -100,6 +113,8 @@ pub async fn write_region(store: &Store, dataset: MemoryDataset, request: &Regio
             tiles_decoded: summary.tiles_decoded,
         },
         seconds: Seconds { wall, open: opened, write: wall - opened, publish: 0.0 },
+        settled: 0,
+        holder: None,
     })
 }
 

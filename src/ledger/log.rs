@@ -20,6 +20,7 @@ const CONCURRENT: usize = 16;
 pub struct Log {
     control: Store,
     len: u64,
+    epoch: u64,
 }
 
 impl Log {
@@ -29,9 +30,15 @@ impl Log {
     /// # Errors
     /// As [`Store::list`].
     pub async fn open(control: Store) -> Result<Self> {
-        let mut log = Self { control, len: 0 };
+        let mut log = Self { control, len: 0, epoch: 0 };
         log.refresh().await?;
         Ok(log)
+    }
+
+    /// From now on records are written to `control`, the same place under a lease, and carry its `epoch`.
+    pub fn write_under(&mut self, control: Store, epoch: u64) {
+        self.control = control;
+        self.epoch = epoch;
     }
 
     /// Looks again: others may have appended.
@@ -96,8 +103,8 @@ impl Log {
         self.len + 1
     }
 
-    /// The records numbered `from` and later, in order, up to [`Log::len`]. `T` may leave out the fields `number` and
-    /// `nonce`.
+    /// The records numbered `from` and later, in order, up to [`Log::len`]. `T` may leave out the fields `number`,
+    /// `epoch` and `nonce`.
     ///
     /// # Errors
     /// `Corrupt` when a record is missing, is no JSON, or holds another number; `Invalid` when a record was written by a
@@ -130,7 +137,7 @@ impl Log {
         })
     }
 
-    /// Appends `record`, which must serialise to a JSON object without `number` and `nonce`, and makes it durable;
+    /// Appends `record`, which must serialise to a JSON object without `number`, `epoch` and `nonce`, and makes it durable;
     /// returns its number. This is the commit.
     ///
     /// # Errors
@@ -139,7 +146,7 @@ impl Log {
     pub async fn append<T: Serialize + Sync>(&mut self, record: &T) -> Result<u64> {
         let number = self.next_number();
         let key = key_of(number);
-        let body = body_of(number, record)?;
+        let body = body_of(number, self.epoch, record)?;
         match self.control.put_if(&key, body, Condition::Absent).await? {
             PutAnswer::Ours(_) => {}
             PutAnswer::Theirs => {
@@ -166,19 +173,20 @@ fn number_of(key: &str) -> Option<u64> {
     (digits.len() == 20).then(|| digits.parse().ok())?
 }
 
-/// Number and nonce first, then the record's own fields. The nonce makes every try's bytes its own, so that reading back
+/// Number, epoch and nonce first, then the record's own fields. The nonce makes every try's bytes its own, so that reading back
 /// tells whose they are.
-fn body_of<T: Serialize>(number: u64, record: &T) -> Result<Bytes> {
+fn body_of<T: Serialize>(number: u64, epoch: u64, record: &T) -> Result<Bytes> {
     let fields = serde_json::to_value(record)
         .map_err(|error| Error::internal(format!("a log record cannot be written as JSON: {error}")))?;
     let Value::Object(fields) = fields else {
         return Err(Error::internal("a log record is no JSON object"));
     };
-    if fields.contains_key("number") || fields.contains_key("nonce") {
-        return Err(Error::internal("a log record has a field `number` or `nonce` of its own"));
+    if ["number", "epoch", "nonce"].iter().any(|name| fields.contains_key(*name)) {
+        return Err(Error::internal("a log record has a field `number`, `epoch` or `nonce` of its own"));
     }
     let mut body = Map::new();
     body.insert("number".into(), number.into());
+    body.insert("epoch".into(), epoch.into());
     body.insert("nonce".into(), random_id().into());
     body.extend(fields);
     let bytes = serde_json::to_vec(&body)

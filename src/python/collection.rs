@@ -8,15 +8,18 @@ use serde::Serialize;
 
 use super::arrays;
 use super::errors::{IntoPython, from_python};
-use super::waiting::{CancelToken, wait};
+use super::waiting::{self, CancelToken, wait};
+use crate::collection::apply::LEASE_WAIT;
 use crate::collection::config::Config;
 use crate::collection::document::Plan;
+use crate::collection::drain::{DrainRequest, duration};
 use crate::collection::inspect::ProvenanceRequest;
 use crate::collection::memory::MemoryDataset;
 use crate::collection::opening::{Hook, HookInput};
 use crate::collection::planning::Request;
 use crate::collection::verify::VerifyRequest;
 use crate::error::{Error, Result};
+use crate::ledger::Intent;
 
 /// A collection, opened.
 #[pyclass(frozen, module = "regraft._core")]
@@ -79,17 +82,57 @@ impl Collection {
         wait(py, progress, token, move |run| async move { to_json(&inner.plan(&request, &run).await?) })
     }
 
-    #[pyo3(signature = (plan, progress=None, token=None))]
+    #[pyo3(signature = (plan, progress=None, token=None, wait=None))]
     fn apply(
         &self,
         py: Python<'_>,
         plan: &str,
         progress: Option<&Bound<'_, PyAny>>,
         token: Option<&Bound<'_, CancelToken>>,
+        wait: Option<f64>,
     ) -> PyResult<String> {
         let plan = Plan::from_json(plan).into_python(py)?;
+        let longest = duration("wait", wait).into_python(py)?.unwrap_or(LEASE_WAIT);
         let inner = self.inner.clone();
-        wait(py, progress, token, move |run| async move { to_json(&inner.apply(&plan, &run).await?) })
+        waiting::wait(py, progress, token, move |run| async move { to_json(&inner.apply(&plan, longest, &run).await?) })
+    }
+
+    fn submit(&self, py: Python<'_>, intents: &str) -> PyResult<String> {
+        let intents: Vec<Intent> = from_json("intents", intents).into_python(py)?;
+        let inner = self.inner.clone();
+        wait(py, None, None, move |_| async move { to_json(&inner.submit(&intents).await?) })
+    }
+
+    #[pyo3(signature = (options, progress=None, token=None))]
+    fn drain(
+        &self,
+        py: Python<'_>,
+        options: &str,
+        progress: Option<&Bound<'_, PyAny>>,
+        token: Option<&Bound<'_, CancelToken>>,
+    ) -> PyResult<String> {
+        let request: DrainRequest = from_json("drain options", options).into_python(py)?;
+        let inner = self.inner.clone();
+        wait(py, progress, token, move |run| async move { to_json(&inner.drain(&request, &run).await?) })
+    }
+
+    #[pyo3(signature = (ids, timeout, token=None))]
+    fn wait_for(
+        &self,
+        py: Python<'_>,
+        ids: &str,
+        timeout: f64,
+        token: Option<&Bound<'_, CancelToken>>,
+    ) -> PyResult<String> {
+        let ids: Vec<String> = from_json("ids", ids).into_python(py)?;
+        let timeout = duration("timeout", Some(timeout)).into_python(py)?.unwrap_or_default();
+        let inner = self.inner.clone();
+        wait(py, None, token, move |run| async move { to_json(&inner.wait_for(&ids, timeout, &run).await?) })
+    }
+
+    fn unlock(&self, py: Python<'_>) -> PyResult<String> {
+        let inner = self.inner.clone();
+        wait(py, None, None, move |_| async move { to_json(&inner.unlock().await?) })
     }
 
     fn status(&self, py: Python<'_>) -> PyResult<String> {

@@ -83,6 +83,9 @@ impl Store {
         let mut doubtful = false;
         loop {
             tries += 1;
+            if let (Some(fence), Operation::Put | Operation::Delete | Operation::Copy) = (&self.fence, operation) {
+                fence.check()?;
+            }
             let failure = match self.attempt(operation, key, &mut once).await {
                 Ok(value) => return Ok(Outcome::Done(value)),
                 Err(Failure::Absent) => return Ok(Outcome::Absent),

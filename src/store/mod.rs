@@ -30,6 +30,7 @@ pub mod clock;
 #[doc(hidden)]
 pub mod faults;
 mod features;
+mod fence;
 mod http;
 mod limit;
 mod local;
@@ -57,6 +58,7 @@ use object_store::memory::InMemory;
 
 pub use self::carried::{Carried, Encryption, Inspected, RUN_KEY};
 pub use self::features::{Capabilities, ObjectVersion, Upload};
+pub use self::fence::Fence;
 pub use self::object::{Condition, ETag, Object, ObjectMeta, PutAnswer};
 pub use self::pieces::Piece;
 pub use self::random::random_id;
@@ -84,6 +86,7 @@ pub struct Store {
     url: String,
     counters: Counters,
     faults: Option<Arc<dyn Faults>>,
+    fence: Option<Arc<dyn Fence>>,
     patience: Patience,
 }
 
@@ -164,7 +167,7 @@ impl Store {
         };
         let connection = Arc::new(Connection { backend, root, limit });
         let url = connection.url_of(&prefix);
-        Ok(Self { connection, prefix, url, counters: Counters::default(), faults: None, patience })
+        Ok(Self { connection, prefix, url, counters: Counters::default(), faults: None, fence: None, patience })
     }
 
     /// The place `path` deeper, on the same connection and counters.
@@ -195,6 +198,12 @@ impl Store {
     #[must_use]
     pub fn with_faults(&self, faults: Arc<dyn Faults>) -> Self {
         Self { faults: Some(faults), ..self.clone() }
+    }
+
+    /// The same place, where nothing is written any more once `fence` says so; children and siblings inherit it.
+    #[must_use]
+    pub fn with_fence(&self, fence: Arc<dyn Fence>) -> Self {
+        Self { fence: Some(fence), ..self.clone() }
     }
 
     /// The same place with less patience: so many tries, so long after the first. Children and siblings inherit it.

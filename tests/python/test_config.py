@@ -64,6 +64,7 @@ def test_the_core_gets_every_default() -> None:
         "batch": {"files": 100, "wait": 30.0},
         "quarantine": {"after": 3},
         "single_writer": False,
+        "lease": 30.0,
     }
 
 

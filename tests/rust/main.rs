@@ -1,5 +1,6 @@
 //! The one integration binary: what needs servers, processes, real files, or several modules at once.
 
+mod lease;
 mod ledger;
 mod netcdf;
 mod parquet_footer;

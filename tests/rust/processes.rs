@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use regraft::error::Kind;
-use regraft::ledger::WriterLock;
+use regraft::ledger::{Lease, LeaseOptions};
 use regraft::store::{StorageOptions, Store, block_on};
 
 use crate::store_contract::increment;
@@ -33,7 +33,7 @@ fn place() -> Option<Store> {
 #[ignore = "the other process of `a_lock_ends_with_its_process`"]
 fn child_locks() {
     let Some(control) = place() else { return };
-    let _lock = block_on(WriterLock::acquire(&control, None)).unwrap();
+    let _lease = block_on(Lease::acquire(&control, &LeaseOptions::default())).unwrap();
     println!("\nlocked");
     // Until it is killed.
     std::io::stdin().lines().for_each(drop);
@@ -55,18 +55,21 @@ fn a_lock_ends_with_its_process() {
     let mut lines = BufReader::new(holder.stdout.take().unwrap()).lines().map_while(Result::ok);
     assert!(lines.any(|line| line == "locked"));
 
-    let wait = Some(Duration::from_millis(50));
-    let error = block_on(WriterLock::acquire(&control, wait)).unwrap_err();
+    let waiting =
+        |milliseconds| LeaseOptions { wait: Some(Duration::from_millis(milliseconds)), ..LeaseOptions::default() };
+    let error = block_on(Lease::acquire(&control, &waiting(50))).unwrap_err();
     assert_eq!(error.kind(), Kind::Conflict);
     let expected =
         format!("`{}` is being written by process {} on ", control.url().trim_end_matches(".regraft"), holder.id());
     assert!(error.message().starts_with(&expected), "{error}");
-    assert!(block_on(WriterLock::holder(&control)).unwrap().is_some());
+    assert!(!block_on(Lease::state(&control)).unwrap().unwrap().free);
 
     holder.kill().unwrap();
     holder.wait().unwrap();
-    block_on(WriterLock::acquire(&control, Some(Duration::from_secs(10)))).unwrap();
-    assert_eq!(block_on(WriterLock::holder(&control)).unwrap(), None);
+    assert!(block_on(Lease::state(&control)).unwrap().unwrap().free);
+    let lease = block_on(Lease::acquire(&control, &waiting(10_000))).unwrap();
+    assert!(lease.inherited());
+    assert_eq!(lease.epoch(), 2);
 }
 
 #[test]
