@@ -41,6 +41,8 @@ pub const TAIL: u64 = 8;
 pub(super) const HEAD: u64 = 4;
 /// What is worth reading at once before the length of the footer is known: the footers of most files, one request.
 pub const FIRST_READ: u64 = 64 << 10;
+/// More than any header of a bloom filter has.
+pub(super) const BLOOM_FILTER_HEADER: u64 = 64;
 /// A footer of 10,000 columns and 100 row groups has 150 MB.
 const LARGEST_FOOTER: u64 = 256 << 20;
 
@@ -120,7 +122,7 @@ impl File {
     }
 
     /// A file of `length` bytes that ends in `footer`, the length of it and the magic number.
-    fn from_footer(name: &str, length: u64, footer: &Bytes) -> Result<Self> {
+    pub(super) fn from_footer(name: &str, length: u64, footer: &Bytes) -> Result<Self> {
         let (tree, read) = Struct::read(footer).context(|| "footer")?;
         if tree.get(file::ENCRYPTION_ALGORITHM).is_some() {
             return Err(encrypted("columns are encrypted under a plain footer"));
@@ -252,10 +254,53 @@ impl File {
     /// Everything that the footer points at, sorted: chunks, bloom filters of known length, page indexes. None empty.
     #[must_use]
     pub fn live_ranges(&self) -> Vec<Range<u64>> {
-        let chunks = self.0.columns.iter().flat_map(|column| &column.chunks);
-        let mut ranges: Vec<_> = chunks.flat_map(Chunk::ranges).filter(|range| !range.is_empty()).collect();
+        let mut ranges: Vec<_> = self.chunks().flat_map(Chunk::ranges).filter(|range| !range.is_empty()).collect();
         ranges.sort_by_key(|range| (range.start, range.end));
         ranges
+    }
+
+    /// What a rewrite reads besides the input columns: page indexes, and the headers of bloom filters whose length the
+    /// footer does not say. Sorted, none overlapping another; what touches is one range.
+    #[must_use]
+    pub fn index_ranges(&self) -> Vec<Range<u64>> {
+        let end = self.footer_start();
+        let indexes = self.chunks().flat_map(|chunk| {
+            let header = match chunk.bloom_filter {
+                Some((start, None)) => Some(start..end.min(start + BLOOM_FILTER_HEADER)),
+                _ => None,
+            };
+            [chunk.column_index.clone(), chunk.offset_index.clone(), header].into_iter().flatten()
+        });
+        let mut ranges: Vec<Range<u64>> = indexes.collect();
+        ranges.sort_by_key(|range| (range.start, range.end));
+        ranges.dedup_by(|next, last| {
+            let touches = next.start <= last.end;
+            if touches {
+                last.end = last.end.max(next.end);
+            }
+            touches
+        });
+        ranges
+    }
+
+    /// About how many bytes the bloom filters have whose length the footer does not say: up to what comes next.
+    pub(super) fn unmeasured_bloom_bytes(&self) -> u64 {
+        let mut starts: Vec<u64> = self.live_ranges().iter().map(|range| range.start).collect();
+        let filters: Vec<u64> = self
+            .chunks()
+            .filter_map(|chunk| chunk.bloom_filter)
+            .filter(|filter| filter.1.is_none())
+            .map(|filter| filter.0)
+            .collect();
+        starts.extend(&filters);
+        starts.push(self.footer_start());
+        starts.sort_unstable();
+        let next = |start: u64| starts[starts.partition_point(|other| *other <= start)..].first().copied();
+        filters.iter().map(|&start| next(start).unwrap_or(start) - start).sum()
+    }
+
+    fn chunks(&self) -> impl Iterator<Item = &Chunk> {
+        self.0.columns.iter().flat_map(|column| &column.chunks)
     }
 }
 
