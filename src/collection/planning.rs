@@ -26,6 +26,10 @@ pub struct Request {
     /// Keys to take out of the store whether they still exist or not.
     #[serde(default)]
     pub removed: Vec<String>,
+    /// Looks only at sources modified at this moment or later, and at no removals: UTC as object stores say it here,
+    /// `2022-01-05T00:00:00.000Z`.
+    #[serde(default)]
+    pub since: Option<String>,
     /// `sync` or `keys`; only a check, `keys` decides.
     #[serde(default)]
     pub mode: Option<String>,
@@ -148,13 +152,17 @@ impl Collection {
                     });
                 }
                 let version = version_of(&meta);
-                if ledger.knows(&meta.key, &version.etag) {
+                // Both are written the same way, so that their texts are in the order of time.
+                let is_old =
+                    version.modified.as_ref().zip(request.since.as_ref()).is_some_and(|(at, since)| at < since);
+                if is_old || ledger.knows(&meta.key, &version.etag) {
                     unchanged += 1;
                 } else {
                     work.insert(meta.key.clone(), Work { key: meta.key, version: Some(version), forced: false });
                 }
             }
-            for key in ledger.sources.keys().filter(|key| !seen.contains(*key)) {
+            let gone = ledger.sources.keys().filter(|key| request.since.is_none() && !seen.contains(*key));
+            for key in gone {
                 work.insert(key.clone(), Work { key: key.clone(), version: None, forced: false });
             }
         }
