@@ -6,9 +6,9 @@ verbs have an ``_async`` twin for event loops; the rest is quick and has none.
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
 import json
+import time
 from typing import TYPE_CHECKING, Any
 
 from regraft.collections_inbox import CollectionInbox
@@ -17,6 +17,7 @@ from regraft.errors import ConflictError, InvalidError
 from regraft.progress import ProgressOption, reporter
 from regraft.results import Gaps, Plan, Report, Status, Table, Verification
 from regraft.seam import enter, in_thread
+from regraft.since import since_text
 
 if TYPE_CHECKING:
     import os
@@ -108,6 +109,7 @@ class Collection(CollectionInbox):
         keys: Iterable[str] | None = None,
         *,
         removed: Iterable[str] = (),
+        since: str | dt.date | None = None,
         progress: ProgressOption = None,
     ) -> Plan:
         """Compares sources with the ledger, and says what an apply would do; writes nothing.
@@ -116,6 +118,8 @@ class Collection(CollectionInbox):
             keys: Keys to look at, below the source's URL; ``None`` lists the whole source, where a key that the ledger
                 knows and the listing does not is a removal.
             removed: Keys to treat as removed, whether or not the files still exist.
+            since: List the whole source, but look only at what was modified since: a time, ISO text (UTC where it names
+                no zone), or a duration such as ``2h``. Removals are not found that way.
             progress: ``None`` chooses by where the program runs; ``True``, ``False``, or a callable.
 
         Returns:
@@ -129,7 +133,7 @@ class Collection(CollectionInbox):
             >>> plan.empty  # doctest: +SKIP
             False
         """
-        return self._plan(_plan_request(keys, removed), progress, None)
+        return self._plan(_plan_request(keys, removed, since), progress, None)
 
     def apply(self, plan: Plan, *, wait: float | None = None, progress: ProgressOption = None) -> Report:
         """Does what a plan says, then settles what was submitted; safe to call twice, or on two machines.
@@ -148,10 +152,18 @@ class Collection(CollectionInbox):
         """
         return self._apply(plan, progress, None, wait)
 
-    def sync(self, *, progress: ProgressOption = None) -> Report:
+    def sync(
+        self,
+        *,
+        since: str | dt.date | None = None,
+        wait: float | None = None,
+        progress: ProgressOption = None,
+    ) -> Report:
         """Makes the store match the source: plan and apply, and again if another writer was faster.
 
         Args:
+            since: As in `plan`, after lost events: cheaper where most files are old, and blind to removals.
+            wait: As in `apply`.
             progress: As in `plan`.
 
         Returns:
@@ -161,19 +173,20 @@ class Collection(CollectionInbox):
             ConflictError: Another writer holds the store, or was faster three times.
             UnavailableError: The object store did not answer.
         """
-        return self._sync(progress, None)
+        return self._sync(since, wait, progress, None)
 
-    def remove(self, keys: Iterable[str], *, progress: ProgressOption = None) -> Report:
+    def remove(self, keys: Iterable[str], *, wait: float | None = None, progress: ProgressOption = None) -> Report:
         """Takes sources out of the store, by the rule ``on_remove``; their files are not needed.
 
         Args:
             keys: Keys below the source's URL.
+            wait: As in `apply`.
             progress: As in `plan`.
 
         Returns:
             The report.
         """
-        return self._apply(self._plan(_plan_request([], keys), progress, None), progress, None)
+        return self._apply(self._plan(_plan_request([], keys), progress, None), progress, None, wait)
 
     def verify(self, sample: float | None = None, *, seed: int = 0, progress: ProgressOption = None) -> Verification:
         """Reads sources again and compares them with the store.
@@ -196,19 +209,22 @@ class Collection(CollectionInbox):
         keys: Iterable[str] | None = None,
         *,
         removed: Iterable[str] = (),
+        since: str | dt.date | None = None,
         progress: ProgressOption = None,
     ) -> Plan:
         """Like `plan`, for a running event loop; cancelling stops it within a second."""
-        request = _plan_request(keys, removed)
+        request = _plan_request(keys, removed, since)
         return await in_thread(lambda token: self._plan(request, progress, token))
 
-    async def apply_async(self, plan: Plan, *, progress: ProgressOption = None) -> Report:
+    async def apply_async(self, plan: Plan, *, wait: float | None = None, progress: ProgressOption = None) -> Report:
         """Like `apply`, for a running event loop; cancelling stops between two commits."""
-        return await in_thread(lambda token: self._apply(plan, progress, token))
+        return await in_thread(lambda token: self._apply(plan, progress, token, wait))
 
-    async def sync_async(self, *, progress: ProgressOption = None) -> Report:
+    async def sync_async(
+        self, *, since: str | dt.date | None = None, wait: float | None = None, progress: ProgressOption = None
+    ) -> Report:
         """Like `sync`, for a running event loop; cancelling stops between two commits."""
-        return await in_thread(lambda token: self._sync(progress, token))
+        return await in_thread(lambda token: self._sync(since, wait, progress, token))
 
     async def verify_async(
         self, sample: float | None = None, *, seed: int = 0, progress: ProgressOption = None
@@ -335,12 +351,21 @@ class Collection(CollectionInbox):
         with reporter(progress, f"apply {self.name}") as tell:
             return Report(json.loads(self._core.apply(plan.to_json(), tell, token, wait)))
 
-    def _sync(self, progress: ProgressOption, token: CancelToken | None) -> Report:
-        request = _plan_request(None, ())
+    def _sync(
+        self, since: str | dt.date | None, wait: float | None, progress: ProgressOption, token: CancelToken | None
+    ) -> Report:
+        request = _plan_request(None, (), since)
+        left, began = wait, time.monotonic()
         for _ in range(_SYNC_TRIES - 1):
-            with contextlib.suppress(ConflictError):
-                return self._apply(self._plan(request, progress, token), progress, token)
-        return self._apply(self._plan(request, progress, token), progress, token)
+            try:
+                return self._apply(self._plan(request, progress, token), progress, token, left)
+            except ConflictError:
+                if wait is not None:
+                    left = wait - (time.monotonic() - began)
+                    # Whoever said how long to wait has waited so long.
+                    if left <= 0:
+                        raise
+        return self._apply(self._plan(request, progress, token), progress, token, left)
 
     def _verify(self, request: str, progress: ProgressOption, token: CancelToken | None) -> Verification:
         enter()
@@ -348,10 +373,15 @@ class Collection(CollectionInbox):
             return Verification({"collection": self.name, **json.loads(self._core.verify(request, tell, token))})
 
 
-def _plan_request(keys: Iterable[str] | None, removed: Iterable[str]) -> str:
+def _plan_request(keys: Iterable[str] | None, removed: Iterable[str], since: str | dt.date | None = None) -> str:
     gone = _keys(removed)
     mode = "keys" if keys is not None or gone else "sync"
-    return json.dumps({"keys": None if mode == "sync" else _keys(keys or ()), "removed": gone, "mode": mode})
+    request = {"keys": None if mode == "sync" else _keys(keys or ()), "removed": gone, "mode": mode}
+    if since is not None:
+        if mode == "keys":
+            raise InvalidError("`since` looks at the whole source, and keys were named", "give one of the two")
+        request["since"] = since_text(since)
+    return json.dumps(request)
 
 
 def _keys(keys: Iterable[str]) -> list[str]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from regraft.progress import ProgressOption, reporter
 from regraft.results import Report
+from regraft.results_inbox import Settlement, Submission, Unlocked
 from regraft.seam import enter, in_thread
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from regraft import _core
     from regraft._core import CancelToken
+    from regraft.events import Event
 
     Operation = Literal["put", "remove", "forced_remove"]
 
@@ -34,33 +36,32 @@ class CollectionInbox:
         """The collection's name."""
         raise NotImplementedError
 
-    def submit(self, keys: Iterable[str | Mapping[str, Any]], *, operation: Operation = "put") -> dict[str, Any]:
+    def submit(self, keys: Iterable[str | Event | Mapping[str, Any]], *, operation: Operation = "put") -> Submission:
         """Asks for sources to be looked at, durably; writes nothing but the requests.
 
         Whoever drains looks at each source as it is then: told twice, late or out of order, it costs nothing.
 
         Args:
-            keys: Keys below the source's URL, full URLs, or mappings ``{"key", "operation", "sequencer", "bucket"}`` as
-                `regraft.events` makes them.
+            keys: Keys below the source's URL, full URLs, events of `regraft.events`, or mappings ``{"key", "operation",
+                "sequencer", "bucket"}``.
             operation: What happened to keys that are given as text: ``put``, ``remove``, or ``forced_remove`` for a
                 removal though the file may still be there.
 
         Returns:
-            ``{"ids": [..], "duplicates": n, "ignored": [keys that the collection does not take]}``.
+            The ids, how many requests waited already, and the keys that the collection does not take.
 
         Raises:
             UnavailableError: The object store did not answer: submit again.
 
         Example:
-            >>> ids = collection.submit(["2022/a.nc"])["ids"]  # doctest: +SKIP
+            >>> ids = collection.submit(["2022/a.nc"]).ids  # doctest: +SKIP
             >>> collection.drain()  # doctest: +SKIP
         """
         enter()
         keys = [keys] if isinstance(keys, str | Mapping) else keys
         blank = {"operation": operation, "sequencer": None, "bucket": None}
-        intents = [{**blank, **({"key": key} if isinstance(key, str) else key)} for key in keys]
-        submitted: dict[str, Any] = json.loads(self._core.submit(json.dumps(intents)))
-        return submitted
+        intents = [{**blank, **_intent(key)} for key in keys]
+        return Submission({"collection": self.name, **json.loads(self._core.submit(json.dumps(intents)))})
 
     def drain(
         self,
@@ -70,6 +71,7 @@ class CollectionInbox:
         seconds: float | None = None,
         deadline: float | None = None,
         progress: ProgressOption = None,
+        token: CancelToken | None = None,
     ) -> Report:
         """Settles everything that was submitted, in batches, one commit each.
 
@@ -80,6 +82,7 @@ class CollectionInbox:
             seconds: Gather for so many seconds at most; by default ``run.batch.wait`` where ``files`` is given.
             deadline: Start no commit after so many seconds.
             progress: As in `plan`.
+            token: Stops it between two commits, from another thread; what was submitted still waits then.
 
         Returns:
             The report; ``settled`` counts the requests.
@@ -88,7 +91,7 @@ class CollectionInbox:
             ConflictError: The lease was lost in the middle: drain again.
             UnavailableError: The object store did not answer.
         """
-        return self._drain(_drain_options(wait, files, seconds, deadline), progress, None)
+        return self._drain(_drain_options(wait, files, seconds, deadline), progress, token)
 
     async def drain_async(
         self,
@@ -103,7 +106,7 @@ class CollectionInbox:
         options = _drain_options(wait, files, seconds, deadline)
         return await in_thread(lambda token: self._drain(options, progress, token))
 
-    def wait_for(self, ids: Iterable[str], timeout: float = 60.0) -> dict[str, Any]:
+    def wait_for(self, ids: Iterable[str], timeout: float = 60.0) -> Settlement:
         """Waits until requests are settled by whoever drains.
 
         Args:
@@ -111,35 +114,37 @@ class CollectionInbox:
             timeout: Seconds.
 
         Returns:
-            ``{"done": {id: {"commit": number or None, "outcome": "done" | "quarantined" | "nothing"}},
-            "pending": [ids]}``.
+            By id the commit and the outcome (``done``, ``quarantined`` or ``nothing``), and the ids that still wait.
 
         Raises:
             UnavailableError: The object store did not answer.
         """
         enter()
-        settled: dict[str, Any] = json.loads(
-            self._core.wait_for(json.dumps([ids] if isinstance(ids, str) else list(ids)), timeout)
-        )
-        return settled
+        given = json.dumps([ids] if isinstance(ids, str) else list(ids))
+        return Settlement({"collection": self.name, **json.loads(self._core.wait_for(given, timeout))})
 
-    def unlock(self) -> dict[str, Any]:
+    def unlock(self) -> Unlocked:
         """Takes the right to write from a holder that hangs: what it still tries to write is refused.
 
         Returns:
-            ``{"was": the holder or None, "epoch": n}``.
+            Who held it (``was``), and the new epoch.
 
         Raises:
             UnavailableError: The object store did not answer.
         """
         enter()
-        unlocked: dict[str, Any] = json.loads(self._core.unlock())
-        return unlocked
+        return Unlocked({"collection": self.name, **json.loads(self._core.unlock())})
 
     def _drain(self, options: str, progress: ProgressOption, token: CancelToken | None) -> Report:
         enter()
         with reporter(progress, f"drain {self.name}") as tell:
             return Report(json.loads(self._core.drain(options, tell, token)))
+
+
+def _intent(key: str | Event | Mapping[str, Any]) -> Mapping[str, Any]:
+    if isinstance(key, str):
+        return {"key": key}
+    return key if isinstance(key, Mapping) else key.intent()
 
 
 def _drain_options(wait: float | None, files: int | None, seconds: float | None, deadline: float | None) -> str:

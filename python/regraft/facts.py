@@ -7,7 +7,8 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from regraft.progress import bytes_text, usage_text
-from regraft.results import Gaps, Plan, Report, Status, Table, Verification
+from regraft.results import Document, Gaps, Plan, Report, Status, Table, Verification
+from regraft.results_inbox import Settlement, Submission, Unlocked
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -79,6 +80,12 @@ def facts(subject: object) -> Facts:
         return _gaps(subject)
     if isinstance(subject, Verification):
         return _verification(subject)
+    if isinstance(subject, Submission | Settlement | Unlocked):
+        return _requests(subject)
+    if isinstance(subject, Document):
+        rows = [[name.replace("_", " "), _cell(value)] for name, value in subject.items() if value]
+        grids = [Grid("", ("what", "value"), rows)]
+        return Facts(type(subject).__name__, str(subject.get("collection", "")), grids=grids)
     return _collection(subject)  # type: ignore[arg-type]
 
 
@@ -111,6 +118,7 @@ def _report(report: Report) -> Facts:
     done = [change for change in report.changes if change["action"] != "nothing"]
     failed = report.failed
     outcome = {"done": "done", "partial": "finished with failed sources", "nothing": "nothing to do"}
+    outcome["busy"] = f"nothing done, since the store is held by {report.holder}"
     commits = report.get("commits", [])
     title = f"{report.get('collection') or report.get('store', '')}: {outcome.get(report.outcome, report.outcome)}"
     if commits:
@@ -140,6 +148,24 @@ def _status(status: Status) -> Facts:
             continue
         rows.append([name.replace("_", " "), _cell(value)])
     said.grids = [Grid("", ("what", "value"), rows)]
+    return said
+
+
+def _requests(subject: Submission | Settlement | Unlocked) -> Facts:
+    name = subject.get("collection", "")
+    if isinstance(subject, Unlocked):
+        held = f"taken from {subject['was']}" if subject.get("was") else "nobody held it"
+        return Facts("Unlocked", f"{name}: {held}; epoch {subject.get('epoch')}")
+    if isinstance(subject, Settlement):
+        rows: list[dict[str, Any]] = [{"request": request, **settled} for request, settled in subject.done.items()]
+        rows += [{"request": request, "commit": None, "outcome": "still waits"} for request in subject.pending]
+        title = f"{name}: {_count(len(subject.done), 'request')} settled, {len(subject.pending)} still waiting"
+        return Facts("Settlement", title, grids=[_rows("", rows)])
+    said = Facts("Submission", f"{name}: {_count(len(subject.ids), 'request')} stored")
+    if subject.duplicates:
+        said.lines.append(f"{subject.duplicates} of them waited already")
+    if subject.ignored:
+        said.lines.append(f"not of this collection: {_cell(subject.ignored)}")
     return said
 
 

@@ -157,9 +157,9 @@ class Plan(Document):
         """Does what the plan says; see `Collection.apply`."""
         return self.collection.apply(self, wait=wait, progress=progress)
 
-    async def apply_async(self, *, progress: ProgressOption = None) -> Report:
+    async def apply_async(self, *, wait: float | None = None, progress: ProgressOption = None) -> Report:
         """Like `apply`, for a running event loop; cancelling stops between two commits."""
-        return await self.collection.apply_async(self, progress=progress)
+        return await self.collection.apply_async(self, wait=wait, progress=progress)
 
     def to_pandas(self) -> pd.DataFrame:
         """The changes as a data frame."""
@@ -235,6 +235,12 @@ class Report(Document):
         return str(self._document.get("outcome", "done"))
 
     @property
+    def holder(self) -> str | None:
+        """Who held the store, where that kept the run from doing more."""
+        holder = self._document.get("holder")
+        return None if holder is None else str(holder)
+
+    @property
     def failed(self) -> list[dict[str, Any]]:
         """The sources that are not in the store: set aside, or lost to another writer."""
         failed = list(self._document.get("quarantined", []))
@@ -271,7 +277,18 @@ class Report(Document):
 
 
 class Status(Document):
-    """What the store and its ledger hold."""
+    """What the store and its ledger hold, who writes, and what waits."""
+
+    @property
+    def pending(self) -> int:
+        """Requests that wait to be settled."""
+        return int(self._document.get("pending") or 0)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a worker holds the store, dead or alive."""
+        lease = self._document.get("lease") or {"free": True}
+        return not lease["free"]
 
 
 class Gaps(Document):

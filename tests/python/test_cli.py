@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import io
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -45,14 +47,31 @@ def test_help_is_light() -> None:
 def test_every_command_is_there(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "zarr", "--help")
     assert code == 0
-    verbs = "init plan apply sync remove status history provenance gaps verify retry"
+    verbs = "init plan apply sync remove status history provenance gaps verify retry submit drain watch unlock"
     assert set(verbs.split()) <= set(out.split())
     code, out, _ = run(capsys, "--help")
     assert {"zarr", "doctor", "demo", "schema"} <= set(out.split())
 
 
 @pytest.mark.parametrize(
-    "verb", ["init", "plan", "apply", "sync", "remove", "status", "history", "provenance", "gaps", "verify", "retry"]
+    "verb",
+    [
+        "init",
+        "plan",
+        "apply",
+        "sync",
+        "remove",
+        "status",
+        "history",
+        "provenance",
+        "gaps",
+        "verify",
+        "retry",
+        "submit",
+        "drain",
+        "watch",
+        "unlock",
+    ],
 )
 def test_every_command_speaks_json(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "zarr", verb, "--help")
@@ -269,6 +288,73 @@ def test_a_bad_file_is_4_and_can_be_tried_again(collection: Path, capsys: pytest
     sample(bad, 3)
     code, out, _ = run(capsys, "zarr", "retry", str(collection), "--json")
     assert (code, json.loads(out)["outcome"]) == (0, "done")
+
+
+def test_what_is_asked_for_is_settled(
+    collection: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = str(collection)
+    code, out, _ = run(capsys, "zarr", "submit", config, "20220101.nc", "notes.txt", "--json")
+    assert code == 0
+    assert (len(json.loads(out)["ids"]), json.loads(out)["ignored"]) == (1, ["notes.txt"])
+    code, out, _ = run(capsys, "zarr", "status", config, "--json")
+    assert (json.loads(out)["pending"], json.loads(out)["lease"]) == (1, None)
+    lines = f"20220101.nc\n{collection.parent / 'in' / '20220102.nc'}\n\n"
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(lines.encode())))
+    code, out, _ = run(capsys, "zarr", "submit", config, "-")
+    assert code == 0
+    assert "2 requests stored" in out
+    code, out, _ = run(capsys, "zarr", "drain", config, "--json")
+    assert (code, json.loads(out)["outcome"], json.loads(out)["settled"]) == (0, "done", 3)
+    code, out, _ = run(capsys, "zarr", "drain", config)
+    assert code == 0
+    assert "nothing to do" in out
+
+    code, out, _ = run(capsys, "zarr", "submit", config, "20220102.nc", "--removed", "--wait", "5", "--json")
+    (settled,) = json.loads(out)["done"].values()
+    assert (code, settled["outcome"]) == (0, "done")
+    (collection.parent / "in" / "20220103.nc").write_bytes(b"no NetCDF")
+    code, out, _ = run(capsys, "zarr", "submit", config, "20220103.nc", "--wait", "5")
+    assert code == 4
+    assert "quarantined" in out
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b'20220101.nc\n{"who": 1}\n')))
+    code, out, err = run(capsys, "zarr", "submit", config, "-")
+    assert code == 1
+    assert "1 request stored" in out
+    assert "found a mapping with `who`" in err
+
+
+def test_the_right_to_write_is_taken_away(collection: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys, "zarr", "unlock", str(collection))
+    assert (code, out, err) == (0, "", "nobody holds the store\n")
+    code, out, _ = run(capsys, "zarr", "unlock", str(collection), "--yes", "--json")
+    assert (code, json.loads(out)["was"]) == (0, None)
+
+
+def test_only_what_is_new_is_looked_at(collection: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, "zarr", "sync", str(collection))[0] == 0
+    folder = collection.parent / "in"
+    os.utime(sample(folder / "20220101.nc", 0, 7), (10**9, 10**9))
+    sample(folder / "20220102.nc", 1, 8)
+    (folder / "20220103.nc").unlink()
+    for since in ("2h", "2020-01-01", "2020-01-01T00:00+05:00"):
+        code, out, _ = run(capsys, "zarr", "plan", str(collection), "--since", since, "--json")
+        changed = [(change["key"], change["action"]) for change in json.loads(out)["changes"]]
+        assert (code, changed) == (0, [("20220102.nc", "overwrite")])
+    code, out, err = run(capsys, "zarr", "sync", str(collection), "--since", "1D", "--json")
+    assert (code, json.loads(out)["outcome"]) == (0, "done")
+    assert "removals are not found that way" in err
+    code, out, _ = run(capsys, "zarr", "sync", str(collection), "--wait", "0", "--json")
+    assert {change["key"]: change["action"] for change in json.loads(out)["changes"]} == {
+        "20220101.nc": "overwrite",
+        "20220103.nc": "blank",
+    }
+    code, _, err = run(capsys, "zarr", "plan", str(collection), "--since", "tea")
+    assert code == 1
+    assert "expected a time such as" in err
+    code, _, err = run(capsys, "zarr", "plan", str(collection), "20220101.nc", "--since", "2h")
+    assert code == 1
+    assert "give one of the two" in err
 
 
 def test_init_writes_a_file_that_works(collection: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from regraft.cli.output import emit, interrupted, say
-from regraft.cli.zarr import app as zarr_app
+from regraft.cli.zarr_queue import app as zarr_app
 
 __all__ = ["app"]
 
