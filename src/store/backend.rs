@@ -12,6 +12,7 @@ use super::features::Capabilities;
 use super::local::Walk;
 use super::object::{Condition, ETag, Object, ObjectMeta};
 use super::pieces::Piece;
+use super::s3::S3;
 
 /// The outcome of one try.
 pub(super) type Attempt<T> = Result<T, Failure>;
@@ -97,9 +98,19 @@ pub(super) trait Backend: Send + Sync {
         Err(no_parts())
     }
 
+    /// The requests that only S3 has.
+    fn s3(&self) -> Option<&S3> {
+        None
+    }
     /// What can be done here, as far as is known without asking.
     fn capabilities(&self) -> Capabilities {
-        Capabilities { metadata: false, tags: false, copies_ranges: true, versions: false, largest_replaced: u64::MAX }
+        Capabilities {
+            metadata: false,
+            tags: false,
+            copies_ranges: true,
+            versions: Some(false),
+            largest_replaced: u64::MAX,
+        }
     }
     /// What the object has besides its bytes.
     async fn inspect(&self, key: &str) -> Attempt<Inspected> {

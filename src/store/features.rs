@@ -4,13 +4,17 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::faults::Operation;
 use super::object::ETag;
+use super::pieces::Piece;
+use super::reading::present;
+use super::s3::{Marker, S3, Source};
+use super::upload::Commit;
 use super::{Replaced, Store};
 use crate::error::{Error, Result};
 
 /// What a place can do, as far as is known without trying ([`Store::probe`] tries).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(clippy::struct_excessive_bools, reason = "one answer per question")]
 pub struct Capabilities {
     /// Objects have content headers and metadata of the user's.
     pub metadata: bool,
@@ -18,8 +22,8 @@ pub struct Capabilities {
     pub tags: bool,
     /// Bytes of an object can be copied into its successor without travelling.
     pub copies_ranges: bool,
-    /// What is overwritten or deleted is kept as a version.
-    pub versions: bool,
+    /// What is overwritten or deleted is kept as a version; `None` when that may not be asked.
+    pub versions: Option<bool>,
     /// Largest content that [`Store::replace`] can make, in bytes.
     pub largest_replaced: u64,
 }
@@ -52,14 +56,18 @@ pub struct Upload {
     pub initiated: String,
 }
 
-#[expect(clippy::unused_async, reason = "S3 is asked")]
 impl Store {
     /// What this place can do; at most one request.
     ///
     /// # Errors
     /// As [`Store::get`].
     pub async fn capabilities(&self) -> Result<Capabilities> {
-        Ok(self.connection.backend.capabilities())
+        let mut known = self.connection.backend.capabilities();
+        if let Some(s3) = self.connection.backend.s3() {
+            let outcome = self.attempts(Operation::Head, &self.prefix, || s3.keeps_versions()).await?;
+            known.versions = present(outcome)?.flatten();
+        }
+        Ok(known)
     }
 
     /// The object's tags.
@@ -67,41 +75,88 @@ impl Store {
     /// # Errors
     /// `NotFound` when there is no object, `Invalid` where objects have no tags; otherwise as [`Store::get`].
     pub async fn tags(&self, key: &str) -> Result<BTreeMap<String, String>> {
-        Err(self.lacks(key, "tags"))
+        let full = self.full(key)?;
+        let s3 = self.s3(key, "tags")?;
+        let outcome = self.attempts(Operation::Head, &full, || s3.tags(&full, None)).await?;
+        present(outcome)?.ok_or_else(|| self.gone(key))?.ok_or_else(|| self.lacks(key, "tags"))
     }
 
     /// Sets the object's tags, all of them; the object itself stays as it is.
     ///
     /// # Errors
     /// As [`Store::tags`].
-    pub async fn set_tags(&self, key: &str, _tags: &BTreeMap<String, String>) -> Result<()> {
-        Err(self.lacks(key, "tags"))
+    pub async fn set_tags(&self, key: &str, tags: &BTreeMap<String, String>) -> Result<()> {
+        let full = self.full(key)?;
+        let s3 = self.s3(key, "tags")?;
+        let outcome = self.attempts(Operation::Put, &full, || s3.set_tags(&full, tags)).await?;
+        present(outcome)?.ok_or_else(|| self.gone(key))?.ok_or_else(|| self.lacks(key, "tags"))
     }
 
-    /// The object's versions, the newest first.
+    /// The object's versions, the newest first; deletions are among them. None in a bucket that never kept versions, but for
+    /// the present content.
     ///
     /// # Errors
     /// `Invalid` where no versions are kept; otherwise as [`Store::get`].
     pub async fn versions(&self, key: &str) -> Result<Vec<ObjectVersion>> {
-        Err(self.lacks(key, "versions"))
+        let full = self.full(key)?;
+        let s3 = self.s3(key, "versions")?;
+        let (mut versions, mut marker): (Vec<ObjectVersion>, Marker) = (Vec::new(), None);
+        loop {
+            let outcome = self.attempts(Operation::List, &full, || s3.versions(&full, marker.clone())).await?;
+            let Some((page, next)) = present(outcome)? else { break };
+            versions.extend(page);
+            match next {
+                Some(next) => marker = Some(next),
+                None => break,
+            }
+        }
+        versions.sort_by(|left, right| (right.latest, &right.modified).cmp(&(left.latest, &left.modified)));
+        Ok(versions)
     }
 
     /// Makes an old version the object's present content again, with that version's own metadata and tags, where the object
     /// is still `expected`; one commit, which makes a new version.
     ///
+    /// It is an upload in parts that the service copies, completed under `If-Match`, and not `CopyObject`: services that
+    /// do not know `If-Match` on its destination overwrite without a word.
+    ///
     /// # Errors
     /// `Conflict` when the object is not `expected` any more, `NotFound` when the version is not there, `Invalid` where no
     /// versions are kept; otherwise as [`Store::replace`].
-    pub async fn restore_version(&self, key: &str, _version: &str, _expected: &ETag, _run: &str) -> Result<Replaced> {
-        Err(self.lacks(key, "versions"))
+    pub async fn restore_version(&self, key: &str, version: &str, expected: &ETag, run: &str) -> Result<Replaced> {
+        let full = self.full(key)?;
+        let s3 = self.s3(key, "versions")?;
+        let none = || Error::not_found(format!("`{}` has no version `{version}`", self.url_of(key)));
+        let mut old = self.look(key, &full, Some(version)).await?.ok_or_else(none)?;
+        let outcome = self.attempts(Operation::Head, &full, || s3.tags(&full, Some(version))).await?;
+        old.carried.tags = present(outcome)?.ok_or_else(none)?.unwrap_or_default();
+        let commit = Commit { key, full: &full, expected, carried: &old.carried, run };
+        let source = Source { key: &full, version: Some(version), etag: &old.meta.etag };
+        self.uploaded(s3, &commit, source, &[Piece::Copy(0..old.meta.size)]).await
     }
 
     /// Uploads below `prefix` (any text) that are neither complete nor aborted; none where there are no uploads in parts.
     ///
     /// # Errors
     /// As [`Store::get`].
-    pub async fn uploads(&self, _prefix: &str) -> Result<Vec<Upload>> {
-        Ok(Vec::new())
+    pub async fn uploads(&self, prefix: &str) -> Result<Vec<Upload>> {
+        let Some(s3) = self.connection.backend.s3() else { return Ok(Vec::new()) };
+        let root = if self.prefix.is_empty() { String::new() } else { format!("{}/", self.prefix) };
+        let full = format!("{root}{prefix}");
+        let (mut uploads, mut marker): (Vec<Upload>, Marker) = (Vec::new(), None);
+        loop {
+            let outcome = self.attempts(Operation::List, &full, || s3.uploads(&full, marker.clone())).await?;
+            let Some((page, next)) = present(outcome)? else { break };
+            uploads.extend(page.into_iter().map(|mut upload| {
+                upload.key.drain(..root.len());
+                upload
+            }));
+            match next {
+                Some(next) => marker = Some(next),
+                None => break,
+            }
+        }
+        Ok(uploads)
     }
 
     /// Aborts the uploads below `prefix` that are `ours`; says how many.
@@ -112,15 +167,18 @@ impl Store {
     /// # Errors
     /// As [`Store::get`].
     pub async fn sweep_uploads(&self, prefix: &str, ours: impl Fn(&Upload) -> bool) -> Result<u64> {
-        Ok(self.uploads(prefix).await?.iter().filter(|upload| ours(upload)).count() as u64)
+        let Some(s3) = self.connection.backend.s3() else { return Ok(0) };
+        let mut aborted = 0;
+        for upload in self.uploads(prefix).await?.into_iter().filter(ours) {
+            let full = self.full(&upload.key)?;
+            self.attempts(Operation::Delete, &full, || s3.abort(&full, &upload.upload)).await?;
+            aborted += 1;
+        }
+        Ok(aborted)
     }
 
-    /// As [`Store::inspect`], and whom else the owner lets read or write (one request more, on S3).
-    ///
-    /// # Errors
-    /// As [`Store::inspect`].
-    pub async fn inspect_grants(&self, key: &str) -> Result<Option<super::Inspected>> {
-        self.inspect(key).await
+    fn s3(&self, key: &str, what: &str) -> Result<&S3> {
+        self.connection.backend.s3().ok_or_else(|| self.lacks(key, what))
     }
 
     fn lacks(&self, key: &str, what: &str) -> Error {

@@ -7,7 +7,7 @@
 //! three quick tries of its own: a laptop without keys must hear so within seconds, not after two minutes of patience.
 
 use std::cell::RefCell;
-use std::sync::Once;
+use std::sync::{Arc, Mutex, Once, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -41,9 +41,12 @@ pub(super) async fn listen<F: Future>(work: F) -> (F::Output, Heard) {
         .await
 }
 
-/// Makes clients that note what they hear.
-#[derive(Debug, Default)]
-pub(super) struct Connector(ReqwestConnector);
+/// Makes clients that note what they hear; remembers the last one.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Connector {
+    clients: Arc<ReqwestConnector>,
+    last: Arc<Mutex<Option<HttpClient>>>,
+}
 
 impl Connector {
     pub(super) fn new() -> Self {
@@ -52,11 +55,18 @@ impl Connector {
         PROVIDER.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
         Self::default()
     }
+
+    /// The client that was made last: a service's builder makes those that fetch keys before its own.
+    pub(super) fn last(&self) -> Option<HttpClient> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 impl HttpConnector for Connector {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
-        Ok(HttpClient::new(Listening(self.0.connect(options)?)))
+        let client = HttpClient::new(Listening(self.clients.connect(options)?));
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(client.clone());
+        Ok(client)
     }
 }
 

@@ -45,7 +45,9 @@ mod reading;
 mod remote;
 mod replace;
 mod runtime;
+mod s3;
 mod services;
+mod upload;
 mod writing;
 
 use std::collections::BTreeMap;

@@ -32,6 +32,7 @@ use super::features::Capabilities;
 use super::http::{Heard, listen};
 use super::object::{Condition, ETag, Object, ObjectMeta};
 use super::replace::MOST_IN_MEMORY;
+use super::s3::S3;
 
 /// How a service names contents in conditions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,11 +43,15 @@ pub(super) enum Dialect {
     Generations,
 }
 
+/// The largest object of S3: 5 TiB.
+const LARGEST: u64 = 5 << 40;
+
 /// A service that `object_store` knows.
 pub(super) struct Remote {
     store: Arc<dyn ObjectStore>,
     pages: Option<Arc<dyn PaginatedListStore>>,
     parts: Option<Arc<dyn MultipartStore>>,
+    s3: Option<S3>,
     dialect: Dialect,
     writable: bool,
 }
@@ -58,16 +63,28 @@ impl Remote {
         parts: Arc<dyn MultipartStore>,
         dialect: Dialect,
     ) -> Self {
-        Self { store, pages: Some(pages), parts: Some(parts), dialect, writable: true }
+        Self { store, pages: Some(pages), parts: Some(parts), s3: None, dialect, writable: true }
+    }
+
+    /// The same with what S3 has and `object_store` lacks.
+    pub(super) fn with_s3(self, s3: S3) -> Self {
+        Self { s3: Some(s3), ..self }
     }
 
     pub(super) fn memory(store: Arc<InMemory>) -> Self {
-        Self { store: store.clone(), pages: None, parts: Some(store), dialect: Dialect::ETags, writable: true }
+        Self {
+            store: store.clone(),
+            pages: None,
+            parts: Some(store),
+            s3: None,
+            dialect: Dialect::ETags,
+            writable: true,
+        }
     }
 
     /// A web server.
     pub(super) fn read_only(store: Arc<dyn ObjectStore>) -> Self {
-        Self { store, pages: None, parts: None, dialect: Dialect::ETags, writable: false }
+        Self { store, pages: None, parts: None, s3: None, dialect: Dialect::ETags, writable: false }
     }
 
     fn writable(&self) -> Attempt<()> {
@@ -172,13 +189,17 @@ impl Backend for Remote {
         Ok(ETag(result.e_tag.unwrap_or_default()))
     }
 
+    fn s3(&self) -> Option<&S3> {
+        self.s3.as_ref()
+    }
+
     fn capabilities(&self) -> Capabilities {
         Capabilities {
             metadata: self.writable,
-            tags: false,
-            copies_ranges: false,
-            versions: false,
-            largest_replaced: MOST_IN_MEMORY,
+            tags: self.s3.as_ref().is_some_and(|s3| s3.tagging),
+            copies_ranges: self.s3.is_some(),
+            versions: Some(false),
+            largest_replaced: if self.s3.is_some() { LARGEST } else { MOST_IN_MEMORY },
         }
     }
 
@@ -268,7 +289,7 @@ fn meta_of(meta: &object_store::ObjectMeta) -> ObjectMeta {
 }
 
 /// What an error of `object_store` means for the next try.
-fn failure(error: &object_store::Error, heard: &Heard) -> Failure {
+pub(super) fn failure(error: &object_store::Error, heard: &Heard) -> Failure {
     use object_store::Error;
     let text = error.to_string();
     let deepest = deepest(error);
@@ -280,28 +301,11 @@ fn failure(error: &object_store::Error, heard: &Heard) -> Failure {
     if heard.no_keys {
         return Failure::Denied(format!("no keys were found for this place: {}", reason()));
     }
-    if text.contains("NoSuchBucket") || text.contains("ContainerNotFound") {
-        return Failure::Missing("the bucket does not exist".into());
-    }
     if deepest.contains("peer certificate") {
         return Failure::Invalid(format!("{deepest}; `SSL_CERT_FILE` names the certificates that are trusted"));
     }
-    match heard.status {
-        404 => return Failure::Absent,
-        304 | 412 => return Failure::Refused,
-        429 | 503 => return Failure::Throttled(reason()),
-        401 | 403 => return Failure::Denied(reason()),
-        400 if text.contains("ExpiredToken") || text.contains("InvalidToken") => return Failure::Denied(reason()),
-        400 if text.contains("RequestTimeout") => return Failure::Transient(reason()),
-        200 | 206 if text.contains("Header missing") => return Failure::Invalid(reason()),
-        200 if text.contains("SlowDown") => return Failure::Throttled(reason()),
-        408 | 409 | 500 | 502 | 504 => return Failure::Transient(reason()),
-        301 | 307 => return Failure::Invalid(elsewhere(heard)),
-        400 if text.contains("AuthorizationHeaderMalformed") => {
-            return Failure::Invalid(format!("{}: {}", elsewhere(heard), reason()));
-        }
-        400..=499 | 501 => return Failure::Invalid(reason()),
-        _ => {}
+    if let Some(failure) = meaning(heard.status, &text, heard) {
+        return failure;
     }
     match error {
         Error::NotFound { .. } => Failure::Absent,
@@ -314,6 +318,31 @@ fn failure(error: &object_store::Error, heard: &Heard) -> Failure {
         _ if heard.status == 0 && text.contains("range") => Failure::Invalid(reason()),
         _ => Failure::Transient(reason()),
     }
+}
+
+/// What an answer's status means, with the code in its `text` where one status has several meanings; `None` for none.
+pub(super) fn meaning(status: u16, text: &str, heard: &Heard) -> Option<Failure> {
+    if text.contains("NoSuchBucket") || text.contains("ContainerNotFound") {
+        return Some(Failure::Missing("the bucket does not exist".into()));
+    }
+    let reason = || reason_of(text);
+    Some(match status {
+        404 => Failure::Absent,
+        304 | 412 => Failure::Refused,
+        429 | 503 => Failure::Throttled(reason()),
+        401 | 403 => Failure::Denied(reason()),
+        400 if text.contains("ExpiredToken") || text.contains("InvalidToken") => Failure::Denied(reason()),
+        400 if text.contains("RequestTimeout") => Failure::Transient(reason()),
+        200 | 206 if text.contains("Header missing") => Failure::Invalid(reason()),
+        200 if text.contains("SlowDown") => Failure::Throttled(reason()),
+        408 | 409 | 500 | 502 | 504 => Failure::Transient(reason()),
+        301 | 307 => Failure::Invalid(elsewhere(heard)),
+        400 if text.contains("AuthorizationHeaderMalformed") => {
+            Failure::Invalid(format!("{}: {}", elsewhere(heard), reason()))
+        }
+        400..=499 | 501 => Failure::Invalid(reason()),
+        _ => return None,
+    })
 }
 
 /// The service answers only in the bucket's own region.
@@ -335,7 +364,7 @@ fn deepest(error: &object_store::Error) -> String {
 
 /// The part of an error's text that a person needs: the service's code and message where it sent XML, without the URL that
 /// our own message names.
-fn reason_of(text: &str) -> String {
+pub(super) fn reason_of(text: &str) -> String {
     let element = |name: &str| {
         let start = text.find(&format!("<{name}>"))? + name.len() + 2;
         let end = text[start..].find(&format!("</{name}>"))? + start;

@@ -28,10 +28,12 @@ use bytes::{Bytes, BytesMut};
 
 use super::attempts::Outcome;
 use super::backend::Tries;
-use super::carried::{Carried, Inspected, Written};
+use super::carried::{Carried, Inspected, RUN_KEY, Written};
 use super::faults::Operation;
 use super::pieces::Piece;
 use super::reading::present;
+use super::s3::Source;
+use super::upload::Commit;
 use super::{Condition, ETag, Store};
 use crate::error::{Error, Result};
 
@@ -57,6 +59,8 @@ pub struct Replaced {
 
 /// How a write of ours is known again.
 pub(super) enum Mark<'a> {
+    /// By the run's id in the metadata.
+    Run(&'a str),
     /// By its bytes.
     Bytes(&'a Bytes),
     /// By the names of the contents that were tried.
@@ -70,7 +74,41 @@ impl Store {
     /// `Invalid` when the tags may not be read: they would be lost; otherwise as [`Store::get`].
     pub async fn inspect(&self, key: &str) -> Result<Option<Inspected>> {
         let full = self.full(key)?;
-        let outcome = self.attempts(Operation::Head, &full, || self.connection.backend.inspect(&full)).await?;
+        let Some(mut found) = self.look(key, &full, None).await? else { return Ok(None) };
+        if let Some(s3) = self.connection.backend.s3() {
+            let outcome = self.attempts(Operation::Head, &full, || s3.tags(&full, None)).await?;
+            let Some(tags) = present(outcome)? else { return Ok(None) };
+            found.carried.tags = tags.unwrap_or_default();
+        }
+        Ok(Some(found))
+    }
+
+    /// As [`Store::inspect`], and whom besides the owner the object is shared with: one request more, on S3.
+    ///
+    /// # Errors
+    /// As [`Store::inspect`].
+    pub async fn inspect_grants(&self, key: &str) -> Result<Option<Inspected>> {
+        let full = self.full(key)?;
+        let Some(mut found) = self.inspect(key).await? else { return Ok(None) };
+        if let Some(s3) = self.connection.backend.s3() {
+            let outcome = self.attempts(Operation::Head, &full, || s3.grants(&full)).await?;
+            let Some(grants) = present(outcome)? else { return Ok(None) };
+            found.carried.grants = grants;
+        }
+        Ok(Some(found))
+    }
+
+    /// The object, or one version of it, without tags and grants.
+    pub(super) async fn look(&self, key: &str, full: &str, version: Option<&str>) -> Result<Option<Inspected>> {
+        let backend = &self.connection.backend;
+        let outcome = self
+            .attempts(Operation::Head, full, || async {
+                match backend.s3() {
+                    Some(s3) => s3.inspect(full, version).await,
+                    None => backend.inspect(full).await,
+                }
+            })
+            .await?;
         Ok(present(outcome)?.map(|mut inspected| {
             key.clone_into(&mut inspected.meta.key);
             inspected
@@ -100,6 +138,10 @@ impl Store {
             )));
         }
         let size = total(pieces);
+        if let Some(s3) = self.connection.backend.s3() {
+            let source = Source { key: &full, version: None, etag: expected };
+            return self.uploaded(s3, &Commit { key, full: &full, expected, carried, run }, source, pieces).await;
+        }
         if self.connection.backend.assembles() {
             let written = self.assembled(key, &full, pieces, expected).await?;
             return Ok(Replaced {
@@ -119,8 +161,14 @@ impl Store {
             .hint("this storage cannot join parts under a condition; rewrite the object as several smaller ones"));
         }
         let bytes = self.joined(key, pieces, expected).await?;
-        let _ = run;
-        let written = self.put_carried(key, &full, &bytes, expected, carried, Mark::Bytes(&bytes)).await?;
+        let condition = Condition::Matches(expected.clone());
+        let outcome = self
+            .attempts(Operation::Put, &full, || {
+                self.connection.backend.put_carried(&full, bytes.clone(), &condition, carried)
+            })
+            .await;
+        self.counters.written(size);
+        let written = self.settle(key, outcome, expected, Mark::Bytes(&bytes)).await?;
         Ok(Replaced {
             etag: written.etag,
             version: written.version,
@@ -177,26 +225,6 @@ impl Store {
         Ok(joined.freeze())
     }
 
-    /// One conditional put with all that is carried over.
-    pub(super) async fn put_carried(
-        &self,
-        key: &str,
-        full: &str,
-        bytes: &Bytes,
-        expected: &ETag,
-        carried: &Carried,
-        mark: Mark<'_>,
-    ) -> Result<Written> {
-        let condition = Condition::Matches(expected.clone());
-        let outcome = self
-            .attempts(Operation::Put, full, || {
-                self.connection.backend.put_carried(full, bytes.clone(), &condition, carried)
-            })
-            .await;
-        self.counters.written(bytes.len() as u64);
-        self.settle(key, outcome, expected, mark).await
-    }
-
     /// Turns the outcome of a conditional write into ours or an error: what is doubtful is looked at.
     pub(super) async fn settle(
         &self,
@@ -214,7 +242,7 @@ impl Store {
             Err(error) => return Err(error),
         };
         let unknown = |error: Error| error.context(format!("it is unknown whether `{}` was written", self.url_of(key)));
-        let found = match self.inspect(key).await {
+        let found = match self.look(key, &self.full(key)?, None).await {
             Ok(found) => found,
             Err(error) => return Err(unknown(failed.unwrap_or(error))),
         };
@@ -224,6 +252,7 @@ impl Store {
             return Err(failed.unwrap_or_else(|| self.changed(key)));
         }
         let ours = match mark {
+            Mark::Run(run) => found.carried.metadata.get(RUN_KEY).is_some_and(|found| found == run),
             Mark::Tries(tries) => tries.lock().unwrap_or_else(PoisonError::into_inner).contains(&found.meta.etag),
             Mark::Bytes(bytes) => match self.get_if_match(key, &found.meta.etag).await {
                 Ok(stored) => stored == *bytes,
@@ -239,6 +268,6 @@ pub(super) fn total(pieces: &[Piece]) -> u64 {
     pieces.iter().map(Piece::len).fold(0, u64::saturating_add)
 }
 
-fn copied(pieces: &[Piece]) -> u64 {
+pub(super) fn copied(pieces: &[Piece]) -> u64 {
     pieces.iter().filter(|piece| matches!(piece, Piece::Copy(_))).map(Piece::len).fold(0, u64::saturating_add)
 }

@@ -4,9 +4,11 @@
 //! AWS profile; then `object_store` asks the container or the machine for keys. Certificates are checked against
 //! those of the system, or the file that `SSL_CERT_FILE` or (S3) `AWS_CA_BUNDLE` names.
 
-use std::sync::Arc;
+use std::fmt::Debug;
+use std::str::FromStr;
+use std::sync::{Arc, OnceLock};
 
-use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey as S3};
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey as S3, AwsCredentialProvider};
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::http::HttpBuilder;
@@ -17,6 +19,7 @@ use super::http::Connector;
 use super::options::Settings;
 use super::profile::Profile;
 use super::remote::{Dialect, Remote};
+use super::s3::S3 as Requests;
 use crate::error::{Error, Result};
 
 /// Seconds without a byte; `object_store` would give a whole request 30 s, too short for 64 MiB on a slow line.
@@ -71,6 +74,17 @@ const AZURE_OPTIONS: &[&str] = &[
     "skip_signature",
 ];
 
+/// Builds a connection: the builders of the vendors have these methods in common, and no trait.
+macro_rules! build {
+    ($builder:expr, $connector:expr, $service:literal) => {
+        $builder
+            .with_retry(no_retries())
+            .with_http_connector($connector.clone())
+            .build()
+            .map_err(|error| malformed($service, &error))?
+    };
+}
+
 /// `s3://bucket`.
 pub(super) fn s3(bucket: &str, options: &StorageOptions) -> Result<Remote> {
     let mut options = options.clone();
@@ -117,12 +131,7 @@ pub(super) fn s3(bucket: &str, options: &StorageOptions) -> Result<Remote> {
         settings.or(S3::Endpoint, endpoint);
     }
     let endpoint = settings.get(S3::S3Endpoint).or(settings.get(S3::Endpoint)).map(str::to_owned);
-    if plain_http(endpoint.as_deref(), settings.get(S3::Client(ClientConfigKey::AllowHttp)))? {
-        settings.or(S3::Client(ClientConfigKey::AllowHttp), "true");
-    }
-    for (key, value) in TIMEOUTS {
-        settings.or(S3::Client(key), value);
-    }
+    client_settings(&mut settings, endpoint.as_deref(), S3::Client)?;
     let mut client = ClientOptions::new();
     if let Some(path) = std::env::var_os("AWS_CA_BUNDLE").filter(|path| !path.is_empty()) {
         for certificate in certificates(&path)? {
@@ -133,14 +142,50 @@ pub(super) fn s3(bucket: &str, options: &StorageOptions) -> Result<Remote> {
     for (key, value) in settings.into_iter() {
         builder = builder.with_config(key, value);
     }
-    let store = builder
-        .with_bucket_name(bucket)
-        .with_retry(no_retries())
-        .with_http_connector(Connector::new())
-        .build()
-        .map_err(|error| malformed("S3", &error))?;
-    let store = Arc::new(store);
-    Ok(Remote::service(store.clone(), store.clone(), store, Dialect::ETags))
+    let connector = Connector::new();
+    let builder = builder.with_bucket_name(bucket);
+    let asked = builder.clone();
+    let store = Arc::new(build!(builder, connector, "S3"));
+    let remote = Remote::service(store.clone(), store.clone(), store.clone(), Dialect::ETags);
+    Ok(match s3_requests(bucket, &asked, &connector, store.credentials()) {
+        Some(requests) => remote.with_s3(requests),
+        None => remote,
+    })
+}
+
+/// The requests that `object_store` lacks, with its own settings; `None` for directory buckets.
+fn s3_requests(
+    bucket: &str,
+    builder: &AmazonS3Builder,
+    connector: &Connector,
+    credentials: &AwsCredentialProvider,
+) -> Option<Requests> {
+    let value = |key: S3| builder.get_config_value(&key);
+    let says = |key: S3| {
+        value(key).is_some_and(|text| matches!(text.to_ascii_lowercase().as_str(), "1" | "true" | "on" | "yes" | "y"))
+    };
+    if says(S3::S3Express) {
+        return None;
+    }
+    let region = value(S3::Region).unwrap_or_else(|| "us-east-1".to_owned());
+    // As `AmazonS3Builder::build` does it.
+    let root = match (value(S3::S3Endpoint).or_else(|| value(S3::Endpoint)), says(S3::VirtualHostedStyleRequest)) {
+        (Some(endpoint), true) => endpoint.trim_end_matches('/').to_owned(),
+        (Some(endpoint), false) => format!("{}/{bucket}", endpoint.trim_end_matches('/')),
+        (None, true) => format!("https://{bucket}.s3.{region}.amazonaws.com"),
+        (None, false) => format!("https://s3.{region}.amazonaws.com/{bucket}"),
+    };
+    Some(Requests {
+        client: connector.last()?,
+        credentials: (!says(S3::SkipSignature)).then(|| credentials.clone()),
+        region,
+        bucket: bucket.to_owned(),
+        root,
+        sign_payload: !says(S3::UnsignedPayload),
+        request_payer: says(S3::RequestPayer),
+        tagging: !says(S3::DisableTagging),
+        upload_tags: OnceLock::new(),
+    })
 }
 
 /// `gs://bucket`.
@@ -149,24 +194,12 @@ pub(super) fn google(bucket: &str, options: &StorageOptions) -> Result<Remote> {
     not_given(&settings, GoogleConfigKey::Bucket, "bucket")?;
     settings.or_all(Settings::environment("GOOGLE_"));
     let endpoint = settings.get(GoogleConfigKey::BaseUrl).map(str::to_owned);
-    let allow_http = GoogleConfigKey::Client(ClientConfigKey::AllowHttp);
-    if plain_http(endpoint.as_deref(), settings.get(allow_http))? {
-        settings.or(allow_http, "true");
-    }
-    for (key, value) in TIMEOUTS {
-        settings.or(GoogleConfigKey::Client(key), value);
-    }
+    client_settings(&mut settings, endpoint.as_deref(), GoogleConfigKey::Client)?;
     let mut builder = GoogleCloudStorageBuilder::new();
     for (key, value) in settings.into_iter() {
         builder = builder.with_config(key, value);
     }
-    let store = builder
-        .with_bucket_name(bucket)
-        .with_retry(no_retries())
-        .with_http_connector(Connector::new())
-        .build()
-        .map_err(|error| malformed("Google Cloud Storage", &error))?;
-    let store = Arc::new(store);
+    let store = Arc::new(build!(builder.with_bucket_name(bucket), Connector::new(), "Google Cloud Storage"));
     Ok(Remote::service(store.clone(), store.clone(), store, Dialect::Generations))
 }
 
@@ -176,24 +209,12 @@ pub(super) fn azure(container: &str, options: &StorageOptions) -> Result<Remote>
     not_given(&settings, AzureConfigKey::ContainerName, "container")?;
     settings.or_all(Settings::environment("AZURE_"));
     let endpoint = settings.get(AzureConfigKey::Endpoint).map(str::to_owned);
-    let allow_http = AzureConfigKey::Client(ClientConfigKey::AllowHttp);
-    if plain_http(endpoint.as_deref(), settings.get(allow_http))? {
-        settings.or(allow_http, "true");
-    }
-    for (key, value) in TIMEOUTS {
-        settings.or(AzureConfigKey::Client(key), value);
-    }
+    client_settings(&mut settings, endpoint.as_deref(), AzureConfigKey::Client)?;
     let mut builder = MicrosoftAzureBuilder::new();
     for (key, value) in settings.into_iter() {
         builder = builder.with_config(key, value);
     }
-    let store = builder
-        .with_container_name(container)
-        .with_retry(no_retries())
-        .with_http_connector(Connector::new())
-        .build()
-        .map_err(|error| malformed("Azure Blob Storage", &error))?;
-    let store = Arc::new(store);
+    let store = Arc::new(build!(builder.with_container_name(container), Connector::new(), "Azure Blob Storage"));
     Ok(Remote::service(store.clone(), store.clone(), store, Dialect::ETags))
 }
 
@@ -210,12 +231,7 @@ pub(super) fn http(origin: &str, options: &StorageOptions) -> Result<Remote> {
     for (key, value) in settings.into_iter() {
         builder = builder.with_config(key, value);
     }
-    let store = builder
-        .with_retry(no_retries())
-        .with_http_connector(Connector::new())
-        .build()
-        .map_err(|error| malformed("HTTP", &error))?;
-    Ok(Remote::read_only(Arc::new(store)))
+    Ok(Remote::read_only(Arc::new(build!(builder, Connector::new(), "HTTP"))))
 }
 
 /// Our own layer retries, so that every try is counted.
@@ -243,15 +259,27 @@ fn profile_name(options: &mut StorageOptions) -> Result<Option<String>> {
     }
 }
 
-fn not_given<K: std::str::FromStr + PartialEq + Copy + std::fmt::Debug>(
-    settings: &Settings<K>,
-    key: K,
-    what: &str,
-) -> Result<()> {
+fn not_given<K: FromStr + PartialEq + Copy + Debug>(settings: &Settings<K>, key: K, what: &str) -> Result<()> {
     match settings.get(key) {
         Some(_) => Err(Error::invalid(format!("the {what} is named by the URL, not by a storage option"))),
         None => Ok(()),
     }
+}
+
+/// What every client gets: patience, and plain HTTP where that is permitted. `key` says a client's setting as the service's.
+fn client_settings<K: FromStr + PartialEq + Copy + Debug>(
+    settings: &mut Settings<K>,
+    endpoint: Option<&str>,
+    key: impl Fn(ClientConfigKey) -> K,
+) -> Result<()> {
+    let allow_http = key(ClientConfigKey::AllowHttp);
+    if plain_http(endpoint, settings.get(allow_http))? {
+        settings.or(allow_http, "true");
+    }
+    for (name, value) in TIMEOUTS {
+        settings.or(key(name), value);
+    }
+    Ok(())
 }
 
 /// Whether the endpoint is plain HTTP; on this machine that needs no permission.

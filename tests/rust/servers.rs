@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures::TryStreamExt;
 use object_store::aws::AmazonS3Builder;
 use object_store::path::Path;
-use object_store::signer::Signer;
+use object_store::signer::{SignedUrlOptions, Signer};
 use regraft::error::{Kind, Result};
 use regraft::ledger::Log;
 use regraft::store::{Condition, StorageOptions, Store, block_on};
@@ -20,6 +20,7 @@ use regraft::store::{Condition, StorageOptions, Store, block_on};
 use crate::ledger::racers_lose_nothing;
 use crate::store_contract::{Names, contract, large_objects_come_back};
 use crate::store_faults::lost_answers_are_resolved;
+use crate::store_replace::{replacing, replacing_on_s3, versions_come_back};
 
 const KEY: &str = "admin";
 const SECRET: &str = "secret123";
@@ -109,7 +110,20 @@ impl Server {
 
     /// Makes a bucket and opens a place in it.
     fn bucket(&self, name: &str) -> Store {
-        let store = self.open(name).expect("opens");
+        self.put_bucket(name, &[], "");
+        self.open(name).expect("opens")
+    }
+
+    /// As [`Server::bucket`], with versions kept.
+    fn bucket_with_versions(&self, name: &str) -> Store {
+        let store = self.bucket(name);
+        let body = "<VersioningConfiguration xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Status>Enabled</Status>\
+                    </VersioningConfiguration>";
+        self.put_bucket(name, &[("versioning".to_owned(), String::new())], body);
+        store
+    }
+
+    fn put_bucket(&self, name: &str, query: &[(String, String)], body: &'static str) {
         block_on(async {
             let signer = AmazonS3Builder::new()
                 .with_endpoint(&self.endpoint)
@@ -119,15 +133,15 @@ impl Server {
                 .with_bucket_name(name)
                 .build()
                 .expect("a signer");
-            let url = signer.signed_url(reqwest::Method::PUT, &Path::ROOT, Duration::from_mins(1)).await;
+            let options = SignedUrlOptions::default().with_query(query.to_vec());
+            let url = signer.signed_url_opts(reqwest::Method::PUT, &Path::ROOT, Duration::from_mins(1), &options).await;
             let mut url = url.expect("signed");
             if !self.checks_signatures {
-                url.set_query(None);
+                url.set_query(query.first().map(|(name, _)| name.as_str()));
             }
-            let answer = reqwest::Client::new().put(url).send().await.expect("an answer");
+            let answer = reqwest::Client::new().put(url).body(body).send().await.expect("an answer");
             assert!(answer.status().is_success(), "{}: {:?}", answer.status(), answer.text().await);
         });
-        store
     }
 }
 
@@ -170,6 +184,17 @@ fn server_keeps_the_contract(server: &Server, names: Names) {
         assert_eq!((usage.put, usage.get, usage.head, usage.list), (1, 0, 0, 0));
     });
     missing_buckets_are_named(server);
+    let store = server.bucket("replacing");
+    block_on(async {
+        replacing(&store).await;
+        replacing_on_s3(&store).await;
+        assert_eq!(store.capabilities().await.expect("capabilities").versions, Some(false));
+    });
+    let store = server.bucket_with_versions("versions");
+    block_on(async {
+        assert_eq!(store.capabilities().await.expect("capabilities").versions, Some(true));
+        versions_come_back(&store).await;
+    });
 }
 
 fn missing_buckets_are_named(server: &Server) {

@@ -141,6 +141,206 @@ async fn no_replacement_is_lost(store: &Store) {
     assert!(done.iter().all(|text| log.matches(text.as_str()).count() == 1), "{log}");
 }
 
+/// What S3 has besides: metadata, tags, storage class kept; copies that do not travel; versions.
+pub(crate) async fn replacing_on_s3(store: &Store) {
+    what_is_carried_stays(&store.child("carried")).await;
+    large_objects_travel_little(&store.child("large")).await;
+    stale_completions_are_refused(&store.child("stale")).await;
+    throttled_uploads_finish(&store.child("throttled")).await;
+    unfinished_uploads_are_swept(&store.child("unfinished")).await;
+}
+
+fn pairs(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+}
+
+async fn what_is_carried_stays(store: &Store) {
+    for length in [100_000, 6 << 20] {
+        let key = format!("a b+c%/{length}");
+        let etag = store.put(&key, body(length, 0)).await.expect("put");
+        let carried = Carried {
+            content_type: Some("application/x-parquet".into()),
+            cache_control: Some("max-age=60".into()),
+            content_disposition: Some("attachment".into()),
+            content_language: Some("en".into()),
+            metadata: pairs(&[("colour", "light blue"), ("x", "1")]),
+            tags: pairs(&[("schema:sensor:version", "1"), ("team", "a+b c/ü=")]),
+            ..Carried::default()
+        };
+        let pieces = [Piece::Copy(0..u64::from(length)), Piece::Bytes(Bytes::from_static(b"tail"))];
+        let first = store.replace(&key, &pieces, &etag, &carried, "run 1").await.expect("replaced");
+        let found = store.inspect(&key).await.expect("inspect").expect("present");
+        assert_eq!((&found.meta.etag, found.meta.size), (&first.etag, u64::from(length) + 4));
+        let mut with_run = carried.clone();
+        with_run.metadata.insert(regraft::store::RUN_KEY.into(), "run 1".into());
+        // Servers may say how they encrypt and check, too.
+        let said = Carried { encryption: None, checksum: None, storage_class: None, ..found.carried.clone() };
+        assert_eq!(said, with_run, "{length}");
+
+        // The next rewrite says its own run and keeps the rest.
+        let cut = store.truncate(&key, 7, &first.etag, &found.carried, "run 2").await.expect("cut");
+        let again = store.inspect(&key).await.expect("inspect").expect("present");
+        assert_eq!(again.meta.etag, cut.etag);
+        assert_eq!(again.carried.tags, carried.tags);
+        with_run.metadata.insert(regraft::store::RUN_KEY.into(), "run 2".into());
+        assert_eq!(again.carried.metadata, with_run.metadata);
+
+        assert_eq!(store.tags(&key).await.expect("tags"), carried.tags);
+        let changed = pairs(&[("only", "ü + a/b:c=@._-")]);
+        store.set_tags(&key, &changed).await.expect("set");
+        assert_eq!(store.tags(&key).await.expect("tags"), changed);
+        assert_eq!(store.head(&key).await.expect("head").expect("present").etag, cut.etag);
+        let shared = store.inspect_grants(&key).await.expect("inspect").expect("present");
+        assert_eq!(shared.carried.grants, BTreeMap::new());
+    }
+    assert_eq!(store.tags("none").await.expect_err("absent").kind(), Kind::NotFound);
+}
+
+async fn large_objects_travel_little(store: &Store) {
+    let old = body(24 << 20, 5);
+    let new = |seed| Piece::Bytes(body(1000, seed));
+    let layouts = [
+        (vec![Piece::Copy(0..24 << 20), new(1)], 0, 1000),
+        // A piece in the middle takes what it lacks from the copy behind it.
+        (
+            vec![Piece::Copy(0..8 << 20), new(1), Piece::Copy(9 << 20..24 << 20), new(2)],
+            (5 << 20) - 1000,
+            (5 << 20) + 1000,
+        ),
+        // Many small pieces.
+        (
+            (0..300).flat_map(|index| [Piece::Copy(index * 70_000..index * 70_000 + 20_000), new(7)]).collect(),
+            6_000_000,
+            6_300_000,
+        ),
+    ];
+    for (index, (pieces, read, written)) in layouts.into_iter().enumerate() {
+        let key = index.to_string();
+        let etag = store.put(&key, old.clone()).await.expect("put");
+        let before = store.counters().usage();
+        let replaced = store.replace(&key, &pieces, &etag, &Carried::default(), "run").await.expect("replaced");
+        let usage = store.counters().usage() - before;
+        assert_eq!((replaced.bytes_read, replaced.bytes_written), (read, written), "layout {index}");
+        assert_eq!(usage.bytes_written, written);
+        assert_eq!(replaced.bytes_copied + replaced.bytes_written, replaced.size);
+        let object = store.get(&key).await.expect("get").expect("present");
+        assert!(object.bytes == content(&old, &pieces), "layout {index}");
+        assert_eq!(object.meta.etag, replaced.etag);
+        if index == 0 {
+            // Begin, one part, completion; the copy.
+            assert_eq!((usage.put, usage.copy, usage.get, usage.head), (3, 1, 0, 0));
+        }
+    }
+}
+
+/// Somebody else writes between the parts and the completion: theirs stays.
+async fn stale_completions_are_refused(store: &Store) {
+    struct Meddler(Store, std::sync::atomic::AtomicU32);
+    #[async_trait::async_trait]
+    impl regraft::store::faults::Faults for Meddler {
+        async fn before(&self, operation: Operation, _: &str) -> Result<(), Fault> {
+            // Begin, the part that travels, completion.
+            if operation == Operation::Put && self.1.fetch_add(1, Ordering::SeqCst) == 2 {
+                self.0.put("x", Bytes::from_static(b"theirs")).await.expect("put");
+            }
+            Ok(())
+        }
+    }
+    let etag = store.put("x", body(6 << 20, 6)).await.expect("put");
+    let pieces = [Piece::Copy(0..6 << 20), Piece::Bytes(Bytes::from_static(b"mine"))];
+    let meddled = store.with_faults(Arc::new(Meddler(store.clone(), 0.into())));
+    let error = meddled.replace("x", &pieces, &etag, &Carried::default(), "run").await.expect_err("changed");
+    assert_eq!(error.kind(), Kind::Conflict, "{error}");
+    assert_eq!(store.get("x").await.expect("get").expect("present").bytes, "theirs");
+    assert_eq!(store.uploads("").await.expect("uploads"), []);
+}
+
+/// One answer in three says slow down, and answers get lost around every request: it comes to one write.
+async fn throttled_uploads_finish(store: &Store) {
+    struct Rough(std::sync::atomic::AtomicU32);
+    #[async_trait::async_trait]
+    impl regraft::store::faults::Faults for Rough {
+        async fn before(&self, _: Operation, _: &str) -> Result<(), Fault> {
+            match self.0.fetch_add(1, Ordering::SeqCst) % 3 {
+                0 => Err(Fault::Throttled),
+                _ => Ok(()),
+            }
+        }
+        async fn after(&self, operation: Operation, _: &str) -> Result<(), Fault> {
+            let lost = operation != Operation::Get && self.0.load(Ordering::SeqCst) % 3 == 2;
+            if lost { Err(Fault::Lost) } else { Ok(()) }
+        }
+    }
+    let old = body(6 << 20, 8);
+    let pieces = [Piece::Copy(0..6 << 20), Piece::Bytes(Bytes::from_static(b"new"))];
+    for start in 0..3 {
+        let etag = store.put("x", old.clone()).await.expect("put");
+        let rough = store.with_faults(Arc::new(Rough(start.into())));
+        let replaced = rough.replace("x", &pieces, &etag, &Carried::default(), "run").await.expect("replaced");
+        let object = store.get("x").await.expect("get").expect("present");
+        assert_eq!(object.meta.etag, replaced.etag);
+        assert!(object.bytes == content(&old, &pieces));
+    }
+}
+
+/// A process that dies in the middle leaves its upload, which is swept; others' are left alone.
+async fn unfinished_uploads_are_swept(store: &Store) {
+    struct Dead(std::sync::atomic::AtomicU32);
+    #[async_trait::async_trait]
+    impl regraft::store::faults::Faults for Dead {
+        async fn before(&self, _: Operation, _: &str) -> Result<(), Fault> {
+            if self.0.fetch_add(1, Ordering::SeqCst) < 2 { Ok(()) } else { Err(Fault::Crash) }
+        }
+    }
+    let pieces = [Piece::Copy(0..6 << 20), Piece::Bytes(Bytes::from_static(b"new"))];
+    for key in ["ours/x", "theirs"] {
+        let etag = store.put(key, body(6 << 20, 9)).await.expect("put");
+        let dying = store.with_faults(Arc::new(Dead(0.into())));
+        assert!(dying.replace(key, &pieces, &etag, &Carried::default(), "run").await.is_err());
+    }
+    let left = store.uploads("").await.expect("uploads");
+    assert_eq!(left.iter().map(|upload| upload.key.as_str()).collect::<Vec<_>>(), ["ours/x", "theirs"]);
+    assert!(left.iter().all(|upload| upload.initiated.starts_with("20")), "{left:?}");
+    assert_eq!(store.sweep_uploads("ours/", |upload| upload.key == "ours/x").await.expect("swept"), 1);
+    let left = store.uploads("").await.expect("uploads");
+    assert_eq!(left.iter().map(|upload| upload.key.as_str()).collect::<Vec<_>>(), ["theirs"]);
+    assert_eq!(store.sweep_uploads("", |_| true).await.expect("swept"), 1);
+}
+
+/// On a bucket that keeps versions: they are listed, and an old one comes back unless somebody wrote since.
+pub(crate) async fn versions_come_back(store: &Store) {
+    for length in [1000, 6 << 20] {
+        let key = format!("v/{length}");
+        let first = body(length, 1);
+        let etag = store.put(&key, first.clone()).await.expect("put");
+        let carried = Carried { tags: pairs(&[("version", "1")]), ..Carried::default() };
+        let pieces = [Piece::Copy(0..u64::from(length))];
+        let one = store.replace(&key, &pieces, &etag, &carried, "run 1").await.expect("replaced");
+        let carried = Carried { tags: pairs(&[("version", "2")]), ..Carried::default() };
+        let two = store
+            .replace(&key, &[Piece::Bytes(Bytes::from_static(b"two"))], &one.etag, &carried, "run 2")
+            .await
+            .expect("replaced");
+        store.put(&format!("{key}.other"), Bytes::new()).await.expect("put");
+        let versions = store.versions(&key).await.expect("versions");
+        assert_eq!(versions.len(), 3, "{versions:?}");
+        assert_eq!((&versions[0].etag, versions[0].latest), (&two.etag, true));
+        assert_eq!(Some(&versions[0].version), two.version.as_ref());
+        assert_eq!(Some(&versions[1].version), one.version.as_ref());
+
+        let old = one.version.expect("a version");
+        let error = store.restore_version(&key, &old, &one.etag, "back").await.expect_err("changed since");
+        assert_eq!(error.kind(), Kind::Conflict, "{error}");
+        let back = store.restore_version(&key, &old, &two.etag, "back").await.expect("restored");
+        let found = store.inspect(&key).await.expect("inspect").expect("present");
+        assert_eq!((&found.meta.etag, found.meta.version), (&back.etag, back.version));
+        assert_eq!(found.carried.tags, pairs(&[("version", "1")]));
+        assert!(store.get(&key).await.expect("get").expect("present").bytes == first);
+        let error = store.restore_version(&key, "no-such-version", &back.etag, "back").await.expect_err("no version");
+        assert!(matches!(error.kind(), Kind::NotFound | Kind::Invalid), "{error}");
+    }
+}
+
 #[test]
 fn memory_replaces_by_pieces_and_keeps_metadata() {
     let store = memory();
