@@ -21,6 +21,7 @@
 pub mod collection;
 pub mod error;
 pub mod ledger;
+pub mod migration;
 pub mod netcdf;
 pub mod parquet;
 pub mod progress;

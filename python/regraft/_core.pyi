@@ -14,6 +14,7 @@ from regraft.encoded import EncodedDataset, Hook, Progress
 __all__ = [
     "CancelToken",
     "Collection",
+    "Migrations",
     "__version__",
     "describe_netcdf",
     "error_kinds",
@@ -262,6 +263,145 @@ class Collection:
 
         Example:
             >>> json.loads(collection.retry([]))["released"]
+        """
+
+@final
+class Migrations:
+    """A migration set, opened.
+
+    Args:
+        config: JSON of `regraft.migration_config.MigrationSetConfig`, from `migrations_core_json`.
+        steps: Binds and computes the steps, usually `regraft.migration_steps.Steps`: ``bind(step, schema) -> (reads,
+            adds)`` and ``compute(step, batch) -> batch``, with Arrow PyCapsule objects for schemas and batches.
+
+    Raises:
+        InvalidError: Steps contradict each other, or an option of an object store is unknown.
+
+    Example:
+        >>> migrations = Migrations(migrations_core_json(config, fingerprints), Steps(config.steps, {}))
+        >>> plan = json.loads(migrations.plan("{}"))
+    """
+
+    def __new__(cls, config: str, steps: object) -> Self: ...
+    def plan(self, request: str, progress: Progress | None = None, token: CancelToken | None = None) -> str:
+        """Looks at the data set, and says what an apply would do; writes nothing.
+
+        Args:
+            request: ``{"to": int | null, "keys": [..] | null, "sample": n | null, "repair": bool}``. ``sample`` keeps so
+                many of the objects that are to be migrated; ``repair`` also reads the tags of objects at the target, and
+                plans to mend those that differ from the footer.
+            progress: Told about the stage ``scan``.
+            token: Stops the call.
+
+        Returns:
+            The plan as JSON, ``kind`` ``parquet-plan``.
+
+        Raises:
+            InvalidError: Two ways of equally many steps lead to the target.
+            UnavailableError: The object store did not answer.
+
+        Example:
+            >>> json.loads(migrations.plan('{"to": 3}'))["totals"]["pending"]
+        """
+
+    def apply(
+        self, plan: str, options: str, progress: Progress | None = None, token: CancelToken | None = None
+    ) -> str:
+        """Does what a plan says; safe to call twice, or on two machines.
+
+        Args:
+            plan: The JSON that `plan` returned.
+            options: ``{"shard": [i, n] | null, "run": id | null}``; shards are counted from 1 and may share a run.
+            progress: Told about the stage ``migrate``.
+            token: Stops the call; objects that were not begun stay ``pending``.
+
+        Returns:
+            The report as JSON, ``kind`` ``parquet-report``. What went wrong with one object is in its entry.
+
+        Raises:
+            InvalidError: The plan is of another set or of other steps, or an applied step was edited.
+            UnavailableError: The run could not be recorded.
+
+        Example:
+            >>> json.loads(migrations.apply(plan, "{}"))["outcome"]
+            'done'
+        """
+
+    def status(self, request: str, progress: Progress | None = None) -> str:
+        """Looks at the data set, and counts versions and states.
+
+        Args:
+            request: As for `plan`.
+            progress: Told about the stage ``scan``.
+
+        Returns:
+            JSON ``{"set", "data", "target", "objects", "bytes", "versions": {version: n}, "states": {state: n},
+            "troubles": [[key, state, {"message", "hint"}]], "runs": [..]}``, ``kind`` ``parquet-status``.
+
+        Raises:
+            UnavailableError: The object store did not answer.
+
+        Example:
+            >>> json.loads(migrations.status("{}"))["versions"]
+        """
+
+    def history(self, limit: int | None) -> str:
+        """The runs, the newest first.
+
+        Args:
+            limit: Most runs to return; ``None`` for all.
+
+        Returns:
+            JSON ``{"set", "runs": [{"run", "verb", "shard", "begun", "ended", "target", "of", "objects", "outcome",
+            "totals", "usage", "seconds"}]}``; ``outcome`` is ``unfinished`` where a run was killed or goes on.
+
+        Raises:
+            UnavailableError: The object store did not answer.
+
+        Example:
+            >>> json.loads(migrations.history(1))["runs"][0]["run"]
+        """
+
+    def verify(self, request: str, progress: Progress | None = None, token: CancelToken | None = None) -> str:
+        """Compares migrated objects with what they should be.
+
+        Args:
+            request: ``{"run": id | null, "sample": 0.01 | null, "seed": n, "keys": [..] | null}``: without a run every
+                object that this set migrated; ``sample`` is the share whose bytes are read and computed again.
+            progress: Told about the stages ``scan`` and ``verify``.
+            token: Stops the call.
+
+        Returns:
+            JSON ``{"outcome": "ok" | "failed" | "nothing", "objects": [{"key", "state", "checked", "recomputed",
+            "compared", "message", "hint"}], "totals", "usage", "seconds"}``, ``kind`` ``parquet-verification``.
+
+        Raises:
+            NotFoundError: There is no such run.
+            UnavailableError: The object store did not answer.
+
+        Example:
+            >>> json.loads(migrations.verify('{"sample": 0.1}'))["outcome"]
+            'ok'
+        """
+
+    def roll_back(self, request: str, progress: Progress | None = None, token: CancelToken | None = None) -> str:
+        """Undoes a run, where nobody changed the objects since; safe to call twice.
+
+        Args:
+            request: ``{"run": id | null, "keys": [..] | null}``: without a run the latest that applied something.
+            progress: Told about the stage ``roll_back``.
+            token: Stops the call.
+
+        Returns:
+            The report as JSON, ``kind`` ``parquet-report`` and ``verb`` ``roll_back``; what was changed since is
+            ``skipped``, what cannot be undone an ``error``.
+
+        Raises:
+            NotFoundError: There is no such run.
+            UnavailableError: The object store did not answer.
+
+        Example:
+            >>> json.loads(migrations.roll_back("{}"))["totals"]["rolled_back"]
         """
 
 def write_region(

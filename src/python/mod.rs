@@ -10,6 +10,7 @@ mod arrays;
 mod collection;
 mod errors;
 mod functions;
+mod migration;
 mod waiting;
 
 use pyo3::prelude::*;
@@ -23,6 +24,8 @@ mod _core {
     use super::collection::Collection;
     #[pymodule_export]
     use super::functions::{describe_netcdf, error_kinds, init_config, read_zarr, write_region};
+    #[pymodule_export]
+    use super::migration::Migrations;
     #[pymodule_export]
     use super::waiting::CancelToken;
 

@@ -2,6 +2,8 @@
 
 mod lease;
 mod ledger;
+mod migration;
+mod migration_faults;
 mod netcdf;
 mod parquet_footer;
 mod processes;

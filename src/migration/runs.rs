@@ -1,0 +1,312 @@
+//! What each run did: a numbered log of runs, and for each run its plan and what became of its objects.
+//!
+//! ```text
+//! <data>.regraft/<set>/log/<20 digits>.json      one record when a run begins, one when it ends
+//! <data>.regraft/<set>/runs/<run>/plan-….json    the plan that it carries out
+//! <data>.regraft/<set>/runs/<run>/parts/….jsonl  what became of objects, a line each, every few seconds
+//! ```
+//! Everything is created, nothing is overwritten, and nothing here decides what is done next: that stands in the objects
+//! themselves ([`super::stamp`]). A run that was killed has no last record, and perhaps lacks its last part.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::stream::{self, StreamExt, TryStreamExt};
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+use super::Migrations;
+use super::document::SCHEMA_VERSION;
+use super::report::{ObjectReport, ReportTotals};
+use crate::error::{Error, Kind, Result};
+use crate::ledger::Log;
+use crate::progress::Usage;
+use crate::store::{Condition, PutAnswer, Store, clock, random_id};
+
+/// Outcomes in one part at most.
+const PART: usize = 500;
+/// Outcomes wait no longer than this for the next to join them.
+const PART_TIME: Duration = Duration::from_secs(3);
+/// Parts that are read side by side.
+const CONCURRENT: usize = 16;
+/// Times that a record's number may be taken by another run.
+const TURNS: usize = 64;
+
+/// One record of the log of runs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunRecord {
+    /// `begun` or `ended`.
+    pub event: String,
+    /// `apply` or `roll_back`.
+    pub verb: String,
+    /// Id of the run; its shards share it.
+    pub run: String,
+    /// Which shard of how many, where it is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shard: Option<(u64, u64)>,
+    /// When, for display.
+    pub at: String,
+    /// The version to reach, or for a roll back none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<u64>,
+    /// The run that is rolled back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of: Option<String>,
+    /// How many objects it is about.
+    #[serde(default)]
+    pub objects: u64,
+    /// How it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<String>,
+    /// Sums, at the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub totals: Option<ReportTotals>,
+    /// Requests and bytes, at the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
+    /// Wall seconds, at the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<f64>,
+}
+
+/// A run as its records tell it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunSummary {
+    /// Its id.
+    pub run: String,
+    /// `apply` or `roll_back`.
+    pub verb: String,
+    /// Which shard of how many.
+    pub shard: Option<(u64, u64)>,
+    /// When it began, for display.
+    pub begun: String,
+    /// When it ended; `None` while it runs, and where it was killed.
+    pub ended: Option<String>,
+    /// The version to reach.
+    pub target: Option<u64>,
+    /// The run that it rolls back.
+    pub of: Option<String>,
+    /// How many objects it is about.
+    pub objects: u64,
+    /// How it ended; `unfinished` where it did not.
+    pub outcome: String,
+    /// Sums.
+    pub totals: Option<ReportTotals>,
+    /// Requests and bytes.
+    pub usage: Option<Usage>,
+    /// Wall seconds.
+    pub seconds: Option<f64>,
+}
+
+/// The runs of a set, as JSON for people.
+#[derive(Debug, Clone, Serialize)]
+pub struct History {
+    /// [`SCHEMA_VERSION`].
+    pub schema_version: u32,
+    /// `parquet-history`.
+    pub kind: String,
+    /// Name of the migration set.
+    pub set: String,
+    /// The runs, the latest first.
+    pub runs: Vec<RunSummary>,
+}
+
+/// An id for a run: when it began, for people, and what nobody else has.
+#[must_use]
+pub fn new_run() -> String {
+    let stamp: String = clock::now_rfc3339().chars().filter(char::is_ascii_alphanumeric).take(15).collect();
+    format!("{stamp}-{}", &random_id()[..8])
+}
+
+/// Whether a run's id given by a caller can be part of a key.
+///
+/// # Errors
+/// `Invalid` where it cannot.
+pub fn check_run(run: &str) -> Result<()> {
+    let fits = |character: char| character.is_ascii_alphanumeric() || matches!(character, '-' | '_' | '.');
+    if run.is_empty() || run.len() > 128 || run.starts_with('.') || !run.chars().all(fits) {
+        return Err(Error::invalid(format!("`{run}` cannot be the id of a run"))
+            .hint("use up to 128 letters, digits, `-`, `_` and `.`"));
+    }
+    Ok(())
+}
+
+impl Migrations {
+    /// Appends a record to the log of runs; other runs may append meanwhile.
+    pub(super) async fn record(&self, record: &RunRecord) -> Result<()> {
+        let mut log = Log::open(self.control.clone()).await?;
+        for _ in 0..TURNS {
+            match log.append(record).await {
+                Err(error) if error.kind() == Kind::Conflict => log.refresh().await?,
+                appended => return appended.map(drop),
+            }
+        }
+        Err(Error::conflict(format!("the log of runs at `{}` grows too fast", self.control.url())))
+    }
+
+    /// The runs of this set, the latest first.
+    ///
+    /// # Errors
+    /// As [`Log::records`].
+    pub async fn runs(&self, limit: Option<usize>) -> Result<Vec<RunSummary>> {
+        let log = Log::open(self.control.clone()).await?;
+        // Two records a run, and those of other shards between.
+        let wanted = limit.map_or(u64::MAX, |limit| (limit as u64).saturating_mul(2).saturating_add(64));
+        let records: Vec<(u64, RunRecord)> = log.records(log.len().saturating_sub(wanted) + 1).await?;
+        let mut runs: Vec<RunSummary> = Vec::new();
+        for (_, record) in records {
+            if record.event == "begun" {
+                runs.push(RunSummary {
+                    run: record.run,
+                    verb: record.verb,
+                    shard: record.shard,
+                    begun: record.at,
+                    ended: None,
+                    target: record.target,
+                    of: record.of,
+                    objects: record.objects,
+                    outcome: "unfinished".into(),
+                    totals: None,
+                    usage: None,
+                    seconds: None,
+                });
+            } else if let Some(run) = runs.iter_mut().rev().find(|run| {
+                run.run == record.run && run.verb == record.verb && run.shard == record.shard && run.ended.is_none()
+            }) {
+                run.ended = Some(record.at);
+                run.outcome = record.outcome.unwrap_or_default();
+                run.totals = record.totals;
+                run.usage = record.usage;
+                run.seconds = record.seconds;
+            }
+        }
+        runs.reverse();
+        runs.truncate(limit.unwrap_or(usize::MAX));
+        Ok(runs)
+    }
+
+    /// The runs of this set, the latest first, as a document.
+    ///
+    /// # Errors
+    /// As [`Log::records`].
+    pub async fn history(&self, limit: Option<usize>) -> Result<History> {
+        Ok(History {
+            schema_version: SCHEMA_VERSION,
+            kind: "parquet-history".into(),
+            set: self.config.name.clone(),
+            runs: self.runs(limit).await?,
+        })
+    }
+
+    pub(super) fn run_store(&self, run: &str) -> Store {
+        self.control.child("runs").child(run)
+    }
+
+    /// What became of the objects of a run, by key.
+    ///
+    /// # Errors
+    /// `Corrupt` where a part cannot be read; otherwise as [`Store::get`].
+    pub async fn outcomes(&self, run: &str) -> Result<BTreeMap<String, ObjectReport>> {
+        check_run(run)?;
+        let place = self.run_store(run);
+        let keys: Vec<String> = place.list("parts/", None).map_ok(|meta| meta.key).try_collect().await?;
+        let mut parts = stream::iter(keys)
+            .map(|key| {
+                let place = &place;
+                async move {
+                    let object = place.get(&key).await?;
+                    Ok::<_, Error>((key, object.map(|object| object.bytes).unwrap_or_default()))
+                }
+            })
+            .buffered(CONCURRENT);
+        let mut outcomes: BTreeMap<String, ObjectReport> = BTreeMap::new();
+        while let Some((key, bytes)) = parts.try_next().await? {
+            for line in bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+                let report: ObjectReport = serde_json::from_slice(line)
+                    .map_err(|error| Error::corrupt(format!("`{}` cannot be read: {error}", place.url_of(&key))))?;
+                // Where a run was begun again, what it did counts, and not that it found it done.
+                if outcomes.get(&report.key).is_none_or(|known| known.previous.is_none()) {
+                    outcomes.insert(report.key.clone(), report);
+                }
+            }
+        }
+        Ok(outcomes)
+    }
+}
+
+/// Writes what became of objects while a run goes on.
+pub(super) struct Recorder {
+    place: Store,
+    writer: String,
+    parts: u32,
+    waiting: Vec<u8>,
+    lines: usize,
+    since: Instant,
+}
+
+impl Recorder {
+    /// For one process of a run.
+    pub(super) fn new(place: Store) -> Self {
+        Self {
+            place,
+            writer: random_id()[..8].to_owned(),
+            parts: 0,
+            waiting: Vec::new(),
+            lines: 0,
+            since: Instant::now(),
+        }
+    }
+
+    /// Keeps a document of the run, once.
+    pub(super) async fn keep(&self, name: &str, document: &impl Serialize) -> Result<()> {
+        let text = serde_json::to_vec(document)
+            .map_err(|error| Error::internal(format!("`{name}` cannot be written as JSON: {error}")))?;
+        self.create(&format!("{name}-{}.json", self.writer), text.into()).await
+    }
+
+    /// Takes one outcome; writes a part where enough are waiting, or long enough.
+    pub(super) async fn take(&mut self, report: &ObjectReport) -> Result<()> {
+        serde_json::to_writer(&mut self.waiting, report)
+            .map_err(|error| Error::internal(format!("an outcome cannot be written as JSON: {error}")))?;
+        self.waiting.push(b'\n');
+        self.lines += 1;
+        if self.lines >= PART || self.since.elapsed() >= PART_TIME {
+            self.flush().await?;
+        }
+        Ok(())
+    }
+
+    /// Writes what is waiting.
+    pub(super) async fn flush(&mut self) -> Result<()> {
+        if self.lines > 0 {
+            let key = format!("parts/{}-{:06}.jsonl", self.writer, self.parts);
+            let waiting = std::mem::take(&mut self.waiting);
+            self.create(&key, waiting.into()).await?;
+            (self.lines, self.parts) = (0, self.parts + 1);
+        }
+        self.since = Instant::now();
+        Ok(())
+    }
+
+    async fn create(&self, key: &str, bytes: Bytes) -> Result<()> {
+        match self.place.put_if(key, bytes, Condition::Absent).await? {
+            PutAnswer::Ours(_) => Ok(()),
+            PutAnswer::Theirs => Err(Error::conflict(format!("`{}` exists already", self.place.url_of(key)))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_of_runs_can_be_parts_of_keys() {
+        let run = new_run();
+        assert!(check_run(&run).is_ok() && run.len() == 24, "{run}");
+        for wrong in ["", "a/b", "..", "a b"] {
+            assert!(check_run(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,388 @@
+//! `verify`: whether migrated objects are what they should be.
+//!
+//! Every object is compared by its footers alone: version, rows, schema, and where the kept columns lie. Of a sample the
+//! bytes are read too: kept columns against what they were (the version before, where the bucket has it; the checksums
+//! of the run; in a widened file the old footer within it), and new columns against what the steps compute again.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures::stream::{self, StreamExt};
+use serde::Deserialize;
+use tokio::time::Instant;
+
+use super::Migrations;
+use super::compare::{compare_places, compare_rows, compare_schema, new_name, old_path, renamed};
+use super::document::{SCHEMA_VERSION, Trouble};
+use super::fuse::Fused;
+use super::pool::on_pool;
+use super::report::{ObjectReport, Seconds, Verification, VerifiedObject, VerifiedTotals};
+use super::rewrite::keeps_prefix;
+use super::scan::{Looked, Sight};
+use super::stamp::Stamp;
+use crate::error::{Context, Error, Kind, Result};
+use crate::parquet::{Array, FIRST_READ, File, Ranges, Schema, read};
+use crate::progress::Run;
+use crate::store::{ETag, Object, ObjectMeta};
+
+/// What is to be verified.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VerifyRequest {
+    /// The run; every object that this set migrated where it is not said.
+    #[serde(default)]
+    pub run: Option<String>,
+    /// Share of the objects whose bytes are read, from 0 to 1; all where it is not said.
+    #[serde(default)]
+    pub sample: Option<f64>,
+    /// Chooses the sample.
+    #[serde(default)]
+    pub seed: u64,
+    /// Keys or URLs; all objects where it is not said.
+    #[serde(default)]
+    pub keys: Option<Vec<String>>,
+}
+
+/// The file before, as far as it can be known.
+struct Before {
+    file: Option<File>,
+    fused: Option<Arc<Fused>>,
+}
+
+impl Migrations {
+    /// Verifies what was migrated.
+    ///
+    /// # Errors
+    /// `Invalid` where the sample is not from 0 to 1; `NotFound` where there is no such run; `Unavailable` where storage does
+    /// not answer. What is wrong with one object is among the objects.
+    pub async fn verify(&self, request: &VerifyRequest, run: &Run) -> Result<Verification> {
+        let (began, usage_before) = (Instant::now(), self.data.counters().usage());
+        let share = request.sample.unwrap_or(1.0);
+        if !(0.0..=1.0).contains(&share) {
+            return Err(Error::invalid(format!("expected a sample from `0` to `1`, found `{share}`")));
+        }
+        let id = match &request.run {
+            Some(asked) => Some(self.run_of(Some(asked)).await?),
+            None => None,
+        };
+        let outcomes = match &id {
+            Some(id) => self.outcomes(id).await?,
+            None => BTreeMap::new(),
+        };
+        let keys = match (&id, &request.keys) {
+            (_, Some(keys)) => Some(keys.clone()),
+            (Some(id), None) => Some(self.keys_of(id, None, &outcomes, run).await?),
+            (None, None) => None,
+        };
+        let sights = self.scan(keys.as_deref(), false, run).await?;
+        let total = sights.len() as u64;
+        let mut objects = Vec::new();
+        let mut sampled = 0;
+        let mut under_way = stream::iter(sights)
+            .map(|(key, sight)| {
+                let deep = chosen(&key, share, request.seed);
+                let known = outcomes.get(&key);
+                let id = id.as_deref();
+                async move { (deep, self.verify_sight(key, sight, id, known, deep, run).await) }
+            })
+            .buffer_unordered(self.config.run.concurrency.min(16));
+        while let Some((deep, object)) = under_way.next().await {
+            run.check()?;
+            if let Some(object) = object {
+                sampled += u64::from(deep);
+                objects.push(object);
+            }
+            self.tell(run, "verify", objects.len() as u64, total, "");
+        }
+        drop(under_way);
+        objects.sort_by(|left, right| left.key.cmp(&right.key));
+        let count = |state: &str| objects.iter().filter(|object| object.state == state).count() as u64;
+        let totals = VerifiedTotals {
+            objects: objects.len() as u64,
+            ok: count("ok"),
+            failed: count("failed"),
+            skipped: count("skipped"),
+            error: count("error"),
+            sampled,
+            recomputed: objects.iter().map(|object| object.recomputed).sum(),
+            compared: objects.iter().map(|object| object.compared).sum(),
+        };
+        let outcome = match totals.failed + totals.error {
+            0 if totals.ok == 0 => "nothing",
+            0 => "ok",
+            _ => "failed",
+        };
+        Ok(Verification {
+            schema_version: SCHEMA_VERSION,
+            kind: "parquet-verification".into(),
+            set: self.config.name.clone(),
+            run: id,
+            outcome: outcome.into(),
+            objects,
+            totals,
+            usage: self.data.counters().usage() - usage_before,
+            seconds: Seconds { wall: began.elapsed().as_secs_f64() },
+        })
+    }
+
+    /// One object; `None` where nobody asked for it and this set never migrated it.
+    async fn verify_sight(
+        &self,
+        key: String,
+        sight: Sight,
+        id: Option<&str>,
+        known: Option<&ObjectReport>,
+        deep: bool,
+        run: &Run,
+    ) -> Option<VerifiedObject> {
+        let mut object = VerifiedObject {
+            key,
+            state: "ok".into(),
+            checked: Vec::new(),
+            recomputed: 0,
+            compared: 0,
+            trouble: Trouble::default(),
+        };
+        let skipped = |mut object: VerifiedObject, why: &str| {
+            object.state = "skipped".into();
+            object.trouble.message = Some(why.to_owned());
+            Some(object)
+        };
+        let looked = match sight {
+            Sight::File(looked) => looked,
+            Sight::Gone => return skipped(object, "it was removed since"),
+            Sight::NotParquet(_, _) if id.is_none() => return None,
+            Sight::NotParquet(_, error) | Sight::Failed(_, error) => {
+                object.state = if known.is_some() { "failed" } else { "error" }.into();
+                object.trouble = (&error).into();
+                return Some(object);
+            }
+        };
+        let stamp = looked.stamp.clone().filter(|stamp| stamp.set == self.config.name);
+        let Some(stamp) = stamp else {
+            return if id.is_some() { skipped(object, "it is not as the run left it") } else { None };
+        };
+        if id.is_some_and(|id| id != stamp.run) {
+            return skipped(object, "another run migrated it since");
+        }
+        if known.and_then(|report| report.etag.as_ref()).is_some_and(|etag| *etag != looked.meta.etag.0) {
+            return skipped(object, "it was changed since");
+        }
+        if let Err(error) = self.verify_object(&looked, &stamp, known, deep, run, &mut object).await {
+            let unseen = matches!(error.kind(), Kind::Unavailable | Kind::Conflict | Kind::NotFound);
+            object.state = if unseen { "error" } else { "failed" }.into();
+            object.trouble = (&error).into();
+        }
+        Some(object)
+    }
+
+    async fn verify_object(
+        &self,
+        looked: &Looked,
+        stamp: &Stamp,
+        known: Option<&ObjectReport>,
+        deep: bool,
+        run: &Run,
+        object: &mut VerifiedObject,
+    ) -> Result<()> {
+        if looked.version != stamp.to {
+            return Err(Error::corrupt(format!(
+                "expected the version `{}`, found `{}` in the {}",
+                stamp.to,
+                looked.version,
+                looked.place.name()
+            )));
+        }
+        object.checked.push("version".into());
+        let before = self.before(looked, stamp, object).await?;
+        if let Some(old) = &before.file {
+            compare_rows(old, &looked.file)?;
+            object.checked.push("rows".into());
+        }
+        if let Some(fused) = &before.fused {
+            compare_schema(fused, &looked.file)?;
+            object.checked.push("schema".into());
+            if let Some(old) = &before.file {
+                compare_places(fused, old, &looked.file, keeps_prefix(stamp.layout))?;
+                object.checked.push("kept columns".into());
+            }
+        }
+        if deep {
+            run.check()?;
+            self.compare_checksums(looked, known, before.fused.as_deref(), object).await?;
+            self.recompute(looked, &before, run, object).await?;
+        }
+        Ok(())
+    }
+
+    /// The file before, out of the widened file, and the steps that were applied to it.
+    async fn before(&self, looked: &Looked, stamp: &Stamp, object: &mut VerifiedObject) -> Result<Before> {
+        let mut chain = Vec::new();
+        for applied in &stamp.steps {
+            let step = self.config.steps.iter().position(|step| {
+                (step.from, step.to, &step.fingerprint) == (applied.from, applied.to, &applied.fingerprint)
+            });
+            let Some(step) = step else {
+                object.trouble.message = Some(format!(
+                    "the step `{}→{}` is not in the configuration as it was applied: new columns are not compared",
+                    applied.from, applied.to
+                ));
+                return Ok(Before { file: self.old_file(looked, stamp).await?, fused: None });
+            };
+            chain.push(step);
+        }
+        let file = self.old_file(looked, stamp).await?;
+        let fused = match &file {
+            Some(file) => Some(self.binder.fused(&chain, file.schema()).await?),
+            None => self.fused_backwards(&chain, stamp, &looked.file).await?,
+        };
+        Ok(Before { file, fused })
+    }
+
+    /// The old footer within a widened file.
+    async fn old_file(&self, looked: &Looked, stamp: &Stamp) -> Result<Option<File>> {
+        if !keeps_prefix(stamp.layout) {
+            return Ok(None);
+        }
+        let (key, length) = (&looked.meta.key, stamp.previous.length);
+        if length >= looked.meta.size {
+            return Err(Error::corrupt(format!(
+                "expected more than the `{length}` bytes of the file before, found `{}`",
+                looked.meta.size
+            )));
+        }
+        let tail = length.saturating_sub(FIRST_READ)..length;
+        let mut bytes = self.data.get_ranges(key, &[tail], Some(&looked.meta.etag)).await?;
+        // The object as it would be if it ended there: reads beyond carry the ETag of the whole.
+        let meta = ObjectMeta { size: length, ..looked.meta.clone() };
+        let object = Object { bytes: bytes.pop().unwrap_or_default(), meta };
+        self.parse(key, object).await.map(Some)
+    }
+
+    /// The steps over a file whose form before is not stored anywhere: where they only added and renamed, it can be told
+    /// from the file as it is.
+    async fn fused_backwards(&self, chain: &[usize], stamp: &Stamp, file: &File) -> Result<Option<Arc<Fused>>> {
+        let changes = &stamp.columns;
+        if !(changes.dropped.is_empty() && changes.recast.is_empty()) {
+            return Ok(None);
+        }
+        let fields = file.schema().fields().iter().filter(|field| !changes.added.contains(field.name()));
+        let fields = fields.map(|field| {
+            let old = changes.renamed.iter().find(|(_, new)| new == field.name());
+            old.map_or_else(|| field.as_ref().clone(), |(old, _)| field.as_ref().clone().with_name(old))
+        });
+        let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+        self.binder.fused(chain, &schema).await.map(Some)
+    }
+
+    /// Kept chunks that the run read, against the checksums that it noted.
+    async fn compare_checksums(
+        &self,
+        looked: &Looked,
+        known: Option<&ObjectReport>,
+        fused: Option<&Fused>,
+        object: &mut VerifiedObject,
+    ) -> Result<()> {
+        let (Some(known), Some(fused)) = (known, fused) else { return Ok(()) };
+        let mut wanted = Vec::new();
+        for (name, checksum) in &known.checksums {
+            let Some((row_group, path)) = name.split_once('/') else { continue };
+            let row_group: usize = row_group.parse().unwrap_or(usize::MAX);
+            let chunk = looked
+                .file
+                .columns()
+                .iter()
+                .find(|column| old_path(fused, &column.path) == path)
+                .and_then(|column| column.chunks.get(row_group));
+            let Some(chunk) = chunk else {
+                return Err(Error::corrupt(format!("the kept column `{path}` is not in row group `{row_group}`")));
+            };
+            wanted.push((name, chunk.range.clone(), *checksum));
+        }
+        for (name, range, checksum) in wanted {
+            let mut bytes = self.data.get_ranges(&looked.meta.key, &[range], Some(&looked.meta.etag)).await?;
+            let found = crc32c::crc32c(&bytes.pop().unwrap_or_default());
+            if found != checksum {
+                return Err(Error::corrupt(format!(
+                    "the kept column chunk `{name}`: expected the checksum `{checksum:08x}`, found `{found:08x}`"
+                )));
+            }
+            object.compared += 1;
+        }
+        if object.compared > 0 {
+            object.checked.push("checksums".into());
+        }
+        Ok(())
+    }
+
+    /// Computes the new columns again.
+    async fn recompute(&self, looked: &Looked, before: &Before, run: &Run, object: &mut VerifiedObject) -> Result<()> {
+        let Some(fused) = &before.fused else { return Ok(()) };
+        let (old, names) = match &before.file {
+            Some(old) => (old.clone(), fused.reads.clone()),
+            // The inputs as they are called now.
+            None => (looked.file.clone(), fused.reads.iter().map(|name| new_name(fused, name)).collect()),
+        };
+        let results: Vec<String> = fused.change.adds.iter().map(|add| add.field.name().clone()).collect();
+        let inputs = read::ranges(&old, &names)?;
+        let outputs = read::ranges(&looked.file, &results)?;
+        for (row_group, (needs, made)) in inputs.iter().zip(&outputs).enumerate() {
+            run.check()?;
+            let inputs = self.fetch_needed(&looked.meta.key, &looked.meta.etag, needs).await?;
+            let outputs = self.fetch_needed(&looked.meta.key, &looked.meta.etag, made).await?;
+            let (old, new, names, results) = (old.clone(), looked.file.clone(), names.clone(), results.clone());
+            let (fused, binder) = (fused.clone(), self.binder.clone());
+            on_pool(move || {
+                let place = || format!("row group `{row_group}`");
+                let input = read::batch(&old, row_group, &names, &inputs).context(place)?;
+                let input = renamed(&input, &fused.reads)?;
+                let expected = binder.evaluate(&fused, &input).context(place)?;
+                let found = read::batch(&new, row_group, &results, &outputs).context(place)?;
+                for (name, (expected, found)) in results.iter().zip(expected.columns().iter().zip(found.columns())) {
+                    if expected.data_type().equals_datatype(found.data_type()) && expected.to_data() != found.to_data()
+                    {
+                        return Err(Error::corrupt(format!("the new column `{name}` is not what its step computes"))
+                            .context(place()));
+                    }
+                }
+                Ok(())
+            })
+            .await?;
+            object.recomputed += 1;
+        }
+        if object.recomputed > 0 {
+            object.checked.push("new columns".into());
+        }
+        Ok(())
+    }
+
+    async fn fetch_needed(&self, key: &str, etag: &ETag, needed: &[std::ops::Range<u64>]) -> Result<Ranges> {
+        let reads = super::fetch::joined(needed);
+        let mut parts = Vec::new();
+        for range in reads {
+            let mut bytes = self.data.get_ranges(key, std::slice::from_ref(&range), Some(etag)).await?;
+            parts.push((range, bytes.pop().unwrap_or_default()));
+        }
+        Ranges::new(parts)
+    }
+}
+
+/// Whether an object is of the sample: the same ones for the same seed.
+fn chosen(key: &str, share: f64, seed: u64) -> bool {
+    let hash = crc32c::crc32c_append(crc32c::crc32c(&seed.to_le_bytes()), key.as_bytes());
+    f64::from(hash) < share * (f64::from(u32::MAX) + 1.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sample_is_about_as_large_as_asked_and_the_same_each_time() {
+        let keys: Vec<String> = (0..10_000).map(|index| format!("year=2019/part-{index}.parquet")).collect();
+        let count = |share, seed| keys.iter().filter(|key| chosen(key, share, seed)).count();
+        assert_eq!((count(0.0, 0), count(1.0, 0)), (0, 10_000));
+        assert!((50..200).contains(&count(0.01, 0)), "{}", count(0.01, 0));
+        assert_eq!(count(0.1, 7), count(0.1, 7));
+    }
+}
