@@ -21,6 +21,9 @@ pub struct Progress {
     pub total: u64,
     /// The item at hand: a key or an array.
     pub item: String,
+    /// Items that failed.
+    #[serde(default)]
+    pub errors: u64,
     /// Requests and bytes since the verb began.
     pub usage: Usage,
 }

@@ -36,4 +36,4 @@ Hook = Callable[[str, str | None, bytes | None], EncodedDataset]
 """``hook(key, local_path, content)``: exactly one of path and content is given."""
 
 Progress = Callable[[dict[str, Any]], None]
-"""Called some ten times a second at most with ``{"stage", "done", "total", "item", "usage"}``."""
+"""Called some ten times a second at most with ``{"stage", "done", "total", "item", "errors", "usage"}``."""

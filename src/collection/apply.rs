@@ -246,6 +246,7 @@ impl Collection {
             done: 0,
             total: 1,
             item: self.store.url().to_owned(),
+            errors: 0,
             usage: self.store.counters().usage(),
         });
         self.publish((store, session), settled.layout.length_after).await?;

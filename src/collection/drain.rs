@@ -156,6 +156,7 @@ impl Collection {
                 done: count as u64,
                 total: files as u64,
                 item: String::new(),
+                errors: 0,
                 usage: self.store.counters().usage(),
             });
             tokio::time::sleep(left.min(LOOK)).await;

@@ -96,6 +96,7 @@ impl Opener<'_> {
                 done: opened.len() as u64,
                 total,
                 item: key,
+                errors: 0,
                 usage: self.sources.counters().usage(),
             });
         }

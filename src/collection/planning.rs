@@ -148,6 +148,7 @@ impl Collection {
                         done: seen.len() as u64,
                         total: 0,
                         item: meta.key.clone(),
+                        errors: 0,
                         usage: self.sources.counters().usage(),
                     });
                 }

@@ -91,6 +91,7 @@ impl Collection {
                 done: done as u64,
                 total,
                 item: key.clone(),
+                errors: 0,
                 usage: self.store.counters().usage(),
             });
             self.verify_source(&mut session, &key, &steps, &mut found).await?;

@@ -158,7 +158,7 @@ impl Migrations {
         let mut done = 0;
         while let Some(report) = under_way.next().await {
             done += 1;
-            self.tell(run, "migrate", done, total, &report.key);
+            self.tell(run, "migrate", (done, total), &report.key, failures.load(Ordering::Relaxed));
             if report.state != State::Pending {
                 recorder.take(&report).await?;
             }

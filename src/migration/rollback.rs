@@ -66,6 +66,7 @@ impl Migrations {
         let throttle = Throttle::new(&self.config.run);
         let total = keys.len() as u64;
         let mut reports = Vec::new();
+        let mut errors = 0;
         let mut under_way = stream::iter(0..keys.len())
             .map(|index| {
                 let (key, of, id, throttle) = (keys[index].as_str(), of.as_str(), id.as_str(), &throttle);
@@ -80,8 +81,9 @@ impl Migrations {
             .buffer_unordered(self.config.run.concurrency);
         while let Some(report) = under_way.next().await {
             recorder.take(&report).await?;
+            errors += u64::from(report.state == State::Error);
+            self.tell(run, "roll_back", (reports.len() as u64 + 1, total), &report.key, errors);
             reports.push(report);
-            self.tell(run, "roll_back", reports.len() as u64, total, "");
         }
         drop(under_way);
         recorder.flush().await?;

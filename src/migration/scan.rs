@@ -127,6 +127,7 @@ impl Migrations {
         };
         let total = keys.len() as u64;
         let mut sights = BTreeMap::new();
+        let mut errors = 0;
         let mut looks = futures::stream::iter(keys)
             .map(|key| async move {
                 let sight = self.look(&key, tags).await;
@@ -136,17 +137,19 @@ impl Migrations {
         while let Some((key, sight)) = looks.next().await {
             run.check()?;
             let done = sights.len() as u64 + 1;
+            errors += u64::from(matches!(sight, Ok(Sight::Failed(_, _))));
             if done.is_multiple_of(TELL_EVERY) || done == total {
-                self.tell(run, "scan", done, total, &key);
+                self.tell(run, "scan", (done, total), &key, errors);
             }
             sights.insert(key, sight?);
         }
         Ok(sights)
     }
 
-    pub(super) fn tell(&self, run: &Run, stage: &str, done: u64, total: u64, item: &str) {
+    /// Tells one step: how many of how many are done, the latest, and how many failed.
+    pub(super) fn tell(&self, run: &Run, stage: &str, (done, total): (u64, u64), item: &str, errors: u64) {
         let usage = self.data.counters().usage();
-        run.tell(&Progress { stage: stage.into(), done, total, item: item.to_owned(), usage });
+        run.tell(&Progress { stage: stage.into(), done, total, item: item.to_owned(), errors, usage });
     }
 
     /// Keys of the data set.
@@ -160,7 +163,7 @@ impl Migrations {
                 seen += 1;
                 if seen.is_multiple_of(1000) {
                     run.check()?;
-                    self.tell(run, "scan", 0, 0, &meta.key);
+                    self.tell(run, "scan", (0, 0), &meta.key, 0);
                 }
                 if self.selection.takes(&meta.key) {
                     keys.push(meta.key);

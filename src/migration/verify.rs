@@ -77,7 +77,7 @@ impl Migrations {
         let sights = self.scan(keys.as_deref(), false, run).await?;
         let total = sights.len() as u64;
         let mut objects = Vec::new();
-        let mut sampled = 0;
+        let (mut sampled, mut failed, mut done) = (0, 0, 0);
         let mut under_way = stream::iter(sights)
             .map(|(key, sight)| {
                 let deep = chosen(&key, share, request.seed);
@@ -88,11 +88,13 @@ impl Migrations {
             .buffer_unordered(self.config.run.concurrency.min(16));
         while let Some((deep, object)) = under_way.next().await {
             run.check()?;
+            done += 1;
             if let Some(object) = object {
                 sampled += u64::from(deep);
+                failed += u64::from(matches!(object.state.as_str(), "failed" | "error"));
+                self.tell(run, "verify", (done, total), &object.key, failed);
                 objects.push(object);
             }
-            self.tell(run, "verify", objects.len() as u64, total, "");
         }
         drop(under_way);
         objects.sort_by(|left, right| left.key.cmp(&right.key));

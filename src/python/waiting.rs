@@ -145,6 +145,7 @@ fn tell(py: Python<'_>, progress: Option<&Bound<'_, PyAny>>, latest: &Latest) ->
     dictionary.set_item("done", step.done)?;
     dictionary.set_item("total", step.total)?;
     dictionary.set_item("item", &step.item)?;
+    dictionary.set_item("errors", step.errors)?;
     dictionary.set_item("usage", usage)?;
     callback.call1((dictionary,)).map(|_| ())
 }

@@ -188,6 +188,7 @@ impl<'a> Engine<'a> {
                 done: done.objects,
                 total,
                 item: self.work.arrays[array].array.path.clone(),
+                errors: 0,
                 usage: self.place.usage(),
             });
         }
