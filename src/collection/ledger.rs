@@ -180,7 +180,16 @@ pub struct Slot {
     pub claimants: BTreeSet<String>,
 }
 
-/// What the log adds up to.
+/// What records have touched since the last checkpoint.
+#[derive(Debug, Clone, Default)]
+pub struct Changed {
+    /// Keys of sources.
+    pub sources: BTreeSet<String>,
+    /// Labels that changed hands, or that a source claims or claimed.
+    pub labels: HashMap<LabelKey, Label>,
+}
+
+/// What the log adds up to, as far as it was loaded ([`super::checkpoint`]).
 #[derive(Debug, Clone, Default)]
 pub struct Ledger {
     /// Every source ever seen that is still there or set aside.
@@ -193,6 +202,8 @@ pub struct Ledger {
     pub last_time: Option<String>,
     /// Labels, lowest and highest, whose steps an unfinished commit may have moved half-way.
     pub torn: Option<(LabelKey, LabelKey)>,
+    /// What the next checkpoint will hold.
+    pub changed: Changed,
     tolerance: f64,
 }
 
@@ -219,7 +230,8 @@ impl Ledger {
             self.fold_source(number, &record.time, source);
         }
         for (label, owner) in &record.owners {
-            self.slots.entry(label.key(self.tolerance)).or_default().owner.clone_from(owner);
+            let key = self.touch(label);
+            self.slots.entry(key).or_default().owner.clone_from(owner);
         }
         if let Some((low, high)) = &record.moves {
             let (low, high) = (low.key(self.tolerance), high.key(self.tolerance));
@@ -259,10 +271,18 @@ impl Ledger {
         torn
     }
 
+    /// The key of a label that a record touches.
+    fn touch(&mut self, label: &Label) -> LabelKey {
+        let key = label.key(self.tolerance);
+        self.changed.labels.insert(key.clone(), label.clone());
+        key
+    }
+
     fn fold_source(&mut self, number: u64, time: &str, source: &SourceRecord) {
         if source.action == Action::Nothing {
             return;
         }
+        self.changed.sources.insert(source.key.clone());
         if let Some(quarantine) = &source.quarantine {
             // The regions that an earlier version of it owns stay as they are: only the new version is set aside.
             if let Some(version) = &source.version {
@@ -282,14 +302,16 @@ impl Ledger {
         }
         if let Some(old) = self.sources.remove(&source.key) {
             for label in &old.labels {
-                if let Some(slot) = self.slots.get_mut(&label.key(self.tolerance)) {
+                let key = self.touch(label);
+                if let Some(slot) = self.slots.get_mut(&key) {
                     slot.claimants.remove(&source.key);
                 }
             }
         }
         if let Some(version) = &source.version {
             for label in &source.labels {
-                self.slots.entry(label.key(self.tolerance)).or_default().claimants.insert(source.key.clone());
+                let key = self.touch(label);
+                self.slots.entry(key).or_default().claimants.insert(source.key.clone());
             }
             self.sources.insert(
                 source.key.clone(),

@@ -18,6 +18,7 @@
 //! | [`layout`] | at which indices does it go? (pure) |
 //! | [`writes`] | which patches does each array get? |
 //! | [`apply`] | write data, then labels, then metadata, then one log record |
+//! | [`checkpoint`] | which part of the ledger is needed? |
 //! | [`drain`] | what do the intents that wait ask for? |
 //!
 //! A plan is the same walk that stops before `writes`.
@@ -31,6 +32,7 @@
 //! Pure rooms by property tests here; the whole against xarray and netCDF4 on real files in `tests/python`.
 
 pub mod apply;
+pub mod checkpoint;
 pub mod config;
 pub mod convert;
 pub mod document;

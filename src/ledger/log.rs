@@ -35,6 +35,51 @@ impl Log {
         Ok(log)
     }
 
+    /// As [`Log::open`], for a log that is known to have `number` records at least, of which the first may be gone: one
+    /// request, where fewer than a thousand came after them.
+    ///
+    /// # Errors
+    /// As [`Store::list`].
+    pub async fn open_after(control: Store, number: u64) -> Result<Self> {
+        let mut log = Self { control, len: number, epoch: 0 };
+        log.refresh().await?;
+        Ok(log)
+    }
+
+    /// The number of the first record that was not cleaned up; the next number where there is none.
+    ///
+    /// # Errors
+    /// As [`Store::list`].
+    pub async fn first_number(&self) -> Result<u64> {
+        let mut keys = self.control.list(FOLDER, None);
+        while let Some(meta) = keys.try_next().await? {
+            if let Some(number) = number_of(&meta.key) {
+                return Ok(number);
+            }
+        }
+        Ok(self.next_number())
+    }
+
+    /// The keys of the first records below `control`, up to number `last`, a thousand at most: to be cleaned up.
+    ///
+    /// # Errors
+    /// As [`Store::list`].
+    pub async fn keys_up_to(control: &Store, last: u64) -> Result<Vec<String>> {
+        let mut found = Vec::new();
+        if last == 0 {
+            return Ok(found);
+        }
+        let mut keys = control.list(FOLDER, None).take(PAGE);
+        while let Some(meta) = keys.try_next().await? {
+            match number_of(&meta.key) {
+                Some(number) if number > last => break,
+                Some(_) => found.push(meta.key),
+                None => {}
+            }
+        }
+        Ok(found)
+    }
+
     /// From now on records are written to `control`, the same place under a lease, and carry its `epoch`.
     pub fn write_under(&mut self, control: Store, epoch: u64) {
         self.control = control;
