@@ -18,6 +18,7 @@ mod rewrite;
 mod samples;
 pub mod table;
 pub mod thrift;
+pub mod verify;
 
 pub use arrow_array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
 pub use arrow_schema::{DataType, Field, Schema, SchemaRef};

@@ -199,3 +199,6 @@ pub(super) fn lost_row_group(file: &File) -> Option<usize> {
         !(0..i64::try_from(file.length()).unwrap_or(i64::MAX)).contains(&middle)
     })
 }
+
+#[cfg(test)]
+mod tests;
