@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import h5py
 import netCDF4
 import numpy as np
 
@@ -83,3 +84,10 @@ def read_raw(path: Path) -> dict[str, np.ndarray]:
     with netCDF4.Dataset(path) as file:
         file.set_auto_maskandscale(False)
         return {name: file[name][:] for name in VARIABLES}
+
+
+def read_encoded(path: Path) -> list[bytes]:
+    """The chunks of a file as they lie on the disk: shuffled and deflated."""
+    with h5py.File(path) as file:
+        chunks = [(file[name].id, number) for name in VARIABLES for number in range(file[name].id.get_num_chunks())]
+        return [array.read_direct_chunk(array.get_chunk_info(number).chunk_offset)[1] for array, number in chunks]

@@ -52,21 +52,28 @@ def peak_memory() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def whole_process(arguments: list[str], prepare: Callable[[int], object], runs: int) -> Cost:
-    """The cost of a command from the shell: start, imports and all."""
+def whole_process(arguments: list[str], prepare: Callable[[int], object], runs: int, *, bytecode: bool) -> Cost:
+    """The cost of a command from the shell: start, imports and all.
+
+    `bytecode` says whether Python finds its modules compiled, as an installation leaves them, or compiles them at each
+    start, as in an image without. The first run does not count.
+    """
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    if not bytecode:
+        environment |= {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPYCACHEPREFIX": os.devnull}
     walls, cpus = [], []
-    for number in range(runs):
+    for number in range(runs + 1):
         prepare(number)
         os.sync()
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         wall = time.perf_counter()
-        done = subprocess.run(arguments, capture_output=True, text=True, check=False)
+        done = subprocess.run(arguments, capture_output=True, text=True, check=False, env=environment)
         walls.append(time.perf_counter() - wall)
         if done.returncode:
             raise SystemExit(f"{' '.join(arguments)} failed:\n{done.stdout[-1000:]}\n{done.stderr[-3000:]}")
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         cpus.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    return Cost(statistics.median(walls), statistics.median(cpus), runs)
+    return Cost(statistics.median(walls[1:]), statistics.median(cpus[1:]), runs)
 
 
 def in_child(arguments: list[str]) -> dict[str, Any]:

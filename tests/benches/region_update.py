@@ -3,14 +3,14 @@
 Cases (design, section 9; `--case` picks some):
   W1     one day overwritten, chunks 5 × 500 × 500, zstd 3: every touched chunk is read, patched and written
   W1b    one day overwritten, chunks 1 × 500 × 500: nothing has to be read
-  ten    ten days revised that share one time chunk (10 × 500 × 500): one commit, and file by file
-  shard  one day into a shard of 30 days, inner chunks 1 × 500 × 500
+  ten    ten days revised that share one time chunk (10 × 500 × 500): one commit, and file by file; one run, no warm-up
+  shard  one day into a shard of 30 days, inner chunks 1 × 500 × 500; and the whole shard decoded and encoded again
 
 Peers: xarray with zarr-python, tensorstore where it can be imported. Each works on a copy of the same store, in a
 process of its own; the result is compared with the file, value by value. The floor is what nobody can avoid: inflate
 the file's chunks, decompress the store's touched chunks, compress them again, in one thread, without any I/O, by zlib
 and zstd as numcodecs has them. CPU seconds are the number to compare on a machine that does other work; wall seconds
-need a quiet one.
+need a quiet one. Whole processes find compiled bytecode, as installed packages have it; `--no-bytecode` takes it away.
 
   python tests/benches/region_update.py --quick          a minute, a small grid: shows that it runs
   python tests/benches/region_update.py --case W1 W1b    the real thing
@@ -36,7 +36,8 @@ from measuring import Cost, in_child, measured, table, whole_process
 CASES: dict[str, dict[str, Any]] = {
     "W1": {"chunk": 5, "shard": None, "days": 10, "revised": [4]},
     "W1b": {"chunk": 1, "shard": None, "days": 10, "revised": [4]},
-    "ten": {"chunk": 10, "shard": None, "days": 10, "revised": list(range(10))},
+    # Whoever goes file by file works for most of a minute: once says enough, and nobody starts ten processes for it.
+    "ten": {"chunk": 10, "shard": None, "days": 10, "revised": list(range(10)), "once": True},
     "shard": {"chunk": 1, "shard": 30, "days": 30, "revised": [14]},
 }
 
@@ -104,6 +105,29 @@ class Bench:
                 if not np.array_equal(found, expected):
                     raise SystemExit(f"{store}: `{name}` of day {day} is wrong")
 
+    def check_kept(self, store: Path) -> str:
+        """Every inner chunk of another day has the very bytes that it had before."""
+        kept = 0
+        original = self.folder / "original.zarr"
+        for path in sorted(original.rglob("c/0/*/*")):
+            shards = (path, store / path.relative_to(original))
+            before, after = (inner_chunks(shard, self.settings["shard"]) for shard in shards)
+            for day, (old, new) in enumerate(zip(before, after, strict=True)):
+                if day in self.settings["revised"]:
+                    continue
+                if old != new:
+                    raise SystemExit(f"{path}: the inner chunk of day {day} was encoded again")
+                kept += old is not None
+        return f"{kept} inner chunks of other days are byte for byte as before"
+
+
+def inner_chunks(shard: Path, days: int) -> list[bytes | None]:
+    """The encoded chunks of a shard; its index is at its end: offset and length of each, then a CRC-32C."""
+    content = shard.read_bytes()
+    index = np.frombuffer(content[-4 - 16 * days : -4], "<u8").reshape(days, 2)
+    absent = np.iinfo("u8").max
+    return [None if start == absent else content[start : start + length] for start, length in index.tolist()]
+
 
 def regraft_peer(bench: Bench, store: Path) -> Callable[[], object]:
     """One sync: all that was revised in one commit; the store is the configuration's."""
@@ -167,11 +191,30 @@ def tensorstore_peer(bench: Bench, store: Path) -> Callable[[], object]:
     return work
 
 
+def tensorstore_whole_peer(bench: Bench, store: Path) -> Callable[[], object]:
+    """The whole shard decoded, one day replaced, all of it encoded again: what a writer without partial shards does."""
+    import tensorstore
+
+    def work() -> None:
+        days = bench.settings["shard"]
+        for day in bench.settings["revised"]:
+            for name, values in inputs.read_raw(bench.incoming / inputs.file_name(day)).items():
+                kvstore = {"driver": "file", "path": f"{store}/{name}/"}
+                array = tensorstore.open({"driver": "zarr3", "kvstore": kvstore}, open=True).result()
+                first = day // days * days
+                block = array[first : first + days].read().result()
+                block[day - first] = values[0]
+                array[first : first + days].write(block).result()
+
+    return work
+
+
 PEERS = {
     "regraft": regraft_peer,
     "regraft, file by file": regraft_single_peer,
     "xarray + zarr-python": xarray_peer,
     "tensorstore": tensorstore_peer,
+    "tensorstore, whole shard": tensorstore_whole_peer,
 }
 
 
@@ -183,13 +226,7 @@ def floor(bench: Bench, runs: int) -> dict[str, Cost]:
     chunk, cell = bench.settings["chunk"], bench.cell
     deflated, compressed, plain = [], [], []
     for day in bench.settings["revised"]:
-        for values in inputs.read_raw(bench.source(day, 1)).values():
-            cut = (-(-bench.shape[0] // 3), -(-bench.shape[1] // 3))
-            for row in range(0, bench.shape[0], cut[0]):
-                for column in range(0, bench.shape[1], cut[1]):
-                    block = np.ascontiguousarray(values[0, row : row + cut[0], column : column + cut[1]])
-                    shuffled = block.view(np.uint8).reshape(-1, block.itemsize).T.tobytes()
-                    deflated.append(zlib.compress(shuffled, 4))
+        deflated += inputs.read_encoded(bench.source(day, 1))
     starts = sorted({day // chunk * chunk for day in bench.settings["revised"]})
     for start in starts:
         days = [inputs.read_raw(bench.source(day, 0)) for day in range(start, start + chunk)]
@@ -212,32 +249,37 @@ def floor(bench: Bench, runs: int) -> dict[str, Cost]:
     return {name: measured(step, lambda number: number, runs) for name, step in steps.items()}
 
 
-def worker(bench: Bench, peer: str, runs: int) -> None:
+def worker(bench: Bench, peer: str, runs: int, warm_ups: int) -> None:
     """Measures one peer in this process and prints one line of JSON."""
     store = bench.store(peer)
     if not peer.startswith("regraft"):
         shutil.rmtree(store, ignore_errors=True)
         shutil.copytree(bench.folder / "original.zarr", store)
-    cost = measured(PEERS[peer](bench, store), bench.deliver, runs)
+    cost = measured(PEERS[peer](bench, store), bench.deliver, runs, warm_ups)
     bench.check(store)
-    print(json.dumps(cost.to_dict()))
+    kept = bench.check_kept(store) if peer == "regraft" and bench.settings["shard"] else ""
+    print(json.dumps({**cost.to_dict(), "kept": kept}))
 
 
 def compare(bench: Bench, arguments: argparse.Namespace) -> dict[str, Any]:
     """Every peer on one case, the floor first."""
     script = [sys.executable, __file__, "--folder", str(arguments.folder), *(["--quick"] if arguments.quick else [])]
-    found: dict[str, Any] = {"floor": {name: cost.to_dict() for name, cost in floor(bench, arguments.runs).items()}}
+    once = bench.settings.get("once", False)
+    runs, warm_ups = (1, 0) if once else (arguments.runs, 1)
+    found: dict[str, Any] = {"floor": {name: cost.to_dict() for name, cost in floor(bench, runs).items()}}
     peers = ["regraft", "xarray + zarr-python"]
     peers += ["regraft, file by file"] if len(bench.settings["revised"]) > 1 else []
-    peers += ["tensorstore"] if importlib.util.find_spec("tensorstore") else []
+    if importlib.util.find_spec("tensorstore"):
+        peers += ["tensorstore", *(["tensorstore, whole shard"] if bench.settings["shard"] else [])]
     for peer in peers:
-        options = ["--worker", peer, "--case", bench.case, "--runs", str(arguments.runs)]
+        options = ["--worker", peer, "--case", bench.case, "--runs", str(runs), "--warm-ups", str(warm_ups)]
         found[peer] = {"in_process": in_child([*script, *options])}
-        if arguments.processes and peer != "regraft, file by file":
+        if arguments.processes and not once and "," not in peer:
             command = [sys.executable, "-m", "regraft", "zarr", "sync", str(bench.config), "--quiet"]
             if peer != "regraft":
                 command = [*script, "--worker", peer, "--case", bench.case, "--once"]
-            found[peer]["process"] = whole_process(command, bench.deliver, arguments.runs).to_dict()
+            cost = whole_process(command, bench.deliver, runs, bytecode=arguments.bytecode)
+            found[peer]["process"] = cost.to_dict()
     return found
 
 
@@ -263,6 +305,9 @@ def show(case: str, found: dict[str, Any]) -> None:
         )
     heads = ("", "wall s", "CPU s", "CPU / floor", "cores", "peak MB", "process wall s", "process CPU s")
     print(table(f"\n{case}   (floor, CPU s: {parts})", rows, heads))
+    for peer, costs in found.items():
+        if costs.get("in_process", {}).get("kept"):
+            print(f"{peer}: {costs['in_process']['kept']}")
 
 
 def main() -> None:
@@ -273,7 +318,9 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="keep files and stores here (default: a temporary folder)")
     parser.add_argument("--no-processes", dest="processes", action="store_false", help="leave out whole processes")
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of tables")
+    parser.add_argument("--no-bytecode", dest="bytecode", action="store_false", help="Python compiles at each start")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
+    parser.add_argument("--warm-ups", type=int, default=1, help=argparse.SUPPRESS)
     parser.add_argument("--once", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
@@ -281,7 +328,7 @@ def main() -> None:
         if arguments.once:
             PEERS[arguments.worker](bench, bench.store(arguments.worker))()
         else:
-            worker(bench, arguments.worker, arguments.runs)
+            worker(bench, arguments.worker, arguments.runs, arguments.warm_ups)
         return
     if arguments.quick:
         arguments.runs = 1
