@@ -40,7 +40,10 @@ class Place:
         else:
             path = self.directory / key
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(body)
+            # Nobody who reads meanwhile sees half a file, as on object storage.
+            partial = path.with_name(f"{path.name}.partial")
+            partial.write_bytes(body)
+            partial.rename(path)
 
     def delete(self, key: str) -> None:
         """Removes one object."""
@@ -60,15 +63,23 @@ class Place:
             for path in found
         }
 
+    def read_all(self, prefix: str) -> dict[str, bytes]:
+        """Every object below a prefix."""
+        if self.server:
+            client = self.server.client()
+            return {
+                key: client.get_object(Bucket=self.bucket, Key=key)["Body"].read() for key in sorted(self.keys(prefix))
+            }
+        return {key: (self.directory / key).read_bytes() for key in sorted(self.keys(prefix))}
+
     def local_store(self, key: str) -> Path:
         """The store as a folder, for a reader that needs no S3 client: itself, or a fresh copy."""
         if not self.server:
             return self.directory / key
         self.downloads += 1
         copy = self.directory / f"copy-{self.downloads}"
-        client = self.server.client()
-        for name in self.keys(f"{key}/"):
+        for name, content in self.read_all(f"{key}/").items():
             target = copy / name
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(client.get_object(Bucket=self.bucket, Key=name)["Body"].read())
+            target.write_bytes(content)
         return copy / key

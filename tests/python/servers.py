@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import shutil
 import socket
@@ -42,16 +43,8 @@ class Server:
         }
 
     def client(self) -> Any:
-        """A boto3 client of the server."""
-        import boto3
-
-        return boto3.client(
-            "s3",
-            endpoint_url=self.endpoint,
-            region_name="us-east-1",
-            aws_access_key_id=ACCESS_KEY,
-            aws_secret_access_key=SECRET_KEY,
-        )
+        """A boto3 client of the server; making one costs more than most requests."""
+        return _client(self.endpoint)
 
     def new_bucket(self) -> str:
         """Makes an empty bucket of its own for one test."""
@@ -59,6 +52,19 @@ class Server:
         self.client().create_bucket(Bucket=bucket)
         self.buckets.append(bucket)
         return bucket
+
+
+@functools.cache
+def _client(endpoint: str) -> Any:
+    import boto3
+
+    return boto3.client(
+        "s3",
+        endpoint_url=endpoint,
+        region_name="us-east-1",
+        aws_access_key_id=ACCESS_KEY,
+        aws_secret_access_key=SECRET_KEY,
+    )
 
 
 def free_ports(count: int) -> list[int]:
