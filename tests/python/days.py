@@ -37,16 +37,17 @@ def values(day: int, version: int, side: int = SIDE) -> np.ndarray[Any, Any]:
 def content(day: int, version: int, side: int = SIDE) -> bytes:
     """The bytes of a day's file, classic or NetCDF-4 by turns."""
     kind = "NETCDF4" if version % 2 else "NETCDF3_CLASSIC"
-    with netCDF4.Dataset("day.nc", "w", format=kind, memory=1024) as file:
-        for name, length in zip(LABELS, (1, side, side), strict=True):
-            file.createDimension(name, length)
-        axis = file.createVariable("time", "f8", ("time",))
-        axis.units = "days since 2020-01-01"
-        axis[:] = [day]
-        for name in ("sst", "quality"):
-            data = file.createVariable(name, "i4", LABELS, fill_value=FILL)
-            data[:] = values(day, version, side)[None] + (name == "quality")
-        return bytes(file.close())
+    # In memory; closing gives the bytes, so that a `with` would close it twice.
+    file = netCDF4.Dataset("day.nc", "w", format=kind, memory=1024)
+    for name, length in zip(LABELS, (1, side, side), strict=True):
+        file.createDimension(name, length)
+    axis = file.createVariable("time", "f8", ("time",))
+    axis.units = "days since 2020-01-01"
+    axis[:] = [day]
+    for name in ("sst", "quality"):
+        data = file.createVariable(name, "i4", LABELS, fill_value=FILL)
+        data[:] = values(day, version, side)[None] + (name == "quality")
+    return bytes(file.close())
 
 
 def put_day(place: Place, day: int, version: int, side: int = SIDE) -> None:

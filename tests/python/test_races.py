@@ -43,7 +43,7 @@ TRIALS = {
 }
 """Trials by the number of processes that race."""
 
-BEFORE = range(10, 34, 2)
+BEFORE = range(10, 50, 2)
 """Days that the store has when a race begins, four to a chunk; the odd ones may be inserted."""
 
 
@@ -75,8 +75,8 @@ def race(place: Place, racers: list[Worker], chance: random.Random) -> Counter[s
 
     # A chunk's neighbours are neighbours in the race as well.
     old = list(BEFORE)[: max(2, len(racers))]
-    appended = [*range(40, 40 + len(racers))]
-    inserted = chance.sample(range(11, 34, 2), 3)
+    appended = [*range(60, 60 + len(racers))]
+    inserted = chance.sample(range(11, 49, 2), 3)
     days = (
         chance.sample([*old, *appended[: len(racers) // 3 + 1], *inserted], k=len(racers))
         if len(racers) > 2
@@ -115,8 +115,7 @@ def test_nothing_is_lost_and_nothing_twice(place: Place, workers: list[Worker], 
     trials = TRIALS[place.name].get(count, 0)
     if trials == 0:
         pytest.skip("in the long form only")
-    if count > len(workers):
-        workers = [*workers, *(Worker() for _ in range(count - len(workers)))]
+    workers += [Worker() for _ in range(count - len(workers))]
     chance = random.Random(f"{place.name} {count}")
     outcomes: Counter[str] = Counter()
     began = time.monotonic()
@@ -136,8 +135,7 @@ def test_many_writers_and_many_requests(place: Place, workers: list[Worker]) -> 
     config = configuration(place, chunk=10, lease=20)
     for day in range(days):
         put_day(place, day, 1)
-    if count > len(workers):
-        workers = [*workers, *(Worker() for _ in range(count - len(workers)))]
+    workers += [Worker() for _ in range(count - len(workers))]
     racers = workers[:count]
     for racer in racers:
         racer.ask("open", config=config, storage_options=place.storage_options)
