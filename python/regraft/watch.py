@@ -43,8 +43,9 @@ __all__ = ["WatchSummary", "watch"]
 
 _log = logging.getLogger("regraft.watch")
 
-_VISIBILITY = 120
-"""Seconds for which a message in hand is hidden; extended three times as often."""
+_VISIBILITY = 30
+"""Seconds for which a message in hand is hidden, which is extended three times as often. Short, because a message that
+the queue gave to a worker that just died, or to a poll that a signal ended, comes back only after it."""
 _LONGEST_PAUSE = 900
 """Seconds after which a message that cannot be read is seen again, at most."""
 _RETRY = (0.5, 10.0)
