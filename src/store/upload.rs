@@ -96,7 +96,8 @@ impl Store {
         if s3.upload_tags.get().is_none() {
             let outcome = self.attempts(Operation::Head, commit.full, || s3.tags(commit.full, None)).await?;
             let Some(Some(found)) = present(outcome)? else { return Ok(()) };
-            let kept = !found.is_empty();
+            // A service may also have kept the tags of the object before.
+            let kept = found == commit.carried.tags;
             let _ = s3.upload_tags.set(kept);
             if kept {
                 return Ok(());
