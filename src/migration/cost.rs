@@ -54,9 +54,9 @@ pub struct Dollars {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Requests {
-    /// Object and range reads, tags read.
+    /// Object and range reads.
     pub get: u64,
-    /// Metadata reads.
+    /// Metadata and tags read.
     pub head: u64,
     /// Writes; each part and completion of a multipart write counts.
     pub put: u64,

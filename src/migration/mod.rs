@@ -66,6 +66,8 @@ pub mod verify;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::OnceCell;
+
 use self::binding::Binder;
 use self::config::Config;
 use self::graph::Graph;
@@ -74,7 +76,7 @@ use self::selection::Selection;
 use self::step::Compute;
 use crate::error::{Error, Result};
 use crate::progress::Counters;
-use crate::store::Store;
+use crate::store::{Capabilities, Store};
 
 /// No request is begun later than this after its first try.
 const PATIENCE: Duration = Duration::from_mins(5);
@@ -88,6 +90,8 @@ pub struct Migrations {
     control: Store,
     binder: Binder,
     footers: Footers,
+    /// What the storage can do, asked once.
+    known: OnceCell<Capabilities>,
 }
 
 impl Migrations {
@@ -116,7 +120,7 @@ impl Migrations {
         let control = data.sibling(".regraft").child(&config.name);
         let selection = Selection::new(&config.data);
         let binder = Binder::new(compute, config.steps.clone());
-        Self { config, graph, selection, data, control, binder, footers: Footers::default() }
+        Self { config, graph, selection, data, control, binder, footers: Footers::default(), known: OnceCell::new() }
     }
 
     /// The configuration.
@@ -129,6 +133,21 @@ impl Migrations {
     #[must_use]
     pub fn data(&self) -> &Store {
         &self.data
+    }
+
+    /// What the storage can do; at most one request in all.
+    async fn capabilities(&self) -> Result<&Capabilities> {
+        self.known.get_or_try_init(|| self.data.capabilities()).await
+    }
+
+    /// Whether an overwritten object stays as a version that can be named: `version` is that of the object now. In a bucket
+    /// whose versioning is suspended every object has the version `null`, and overwriting it loses it.
+    async fn keeps(&self, version: Option<&str>) -> Result<bool> {
+        Ok(match (version, self.capabilities().await?.versions) {
+            (None, _) | (_, Some(false)) => false,
+            (Some(_), Some(true)) => true,
+            (Some(version), None) => version != "null",
+        })
     }
 
     /// The version to reach: `asked`, else the configuration's, else the highest that a step leads to.

@@ -122,7 +122,7 @@ impl Migrations {
         if self.data.local_path("x").is_some() {
             return Ok(Place::Files);
         }
-        let parts = self.data.capabilities().await?.copies_ranges;
+        let parts = self.capabilities().await?.copies_ranges;
         Ok(if parts { Place::CopiesParts } else { Place::WholeObjects })
     }
 
@@ -191,7 +191,7 @@ impl Migrations {
         object.layout = Some(decision.layout);
         let said = std::iter::once(decision.reason.as_str()).chain(decision.notes.iter().map(String::as_str));
         object.reason = Some(said.collect::<Vec<_>>().join("; "));
-        let versioned = looked.meta.version.as_deref().is_some_and(|version| version != "null");
+        let versioned = self.keeps(looked.meta.version.as_deref()).await?;
         object.roll_back = match decision.layout {
             _ if versioned => Some("version".into()),
             Layout::Widened => Some("prefix".into()),

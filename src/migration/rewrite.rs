@@ -99,7 +99,8 @@ impl Migrations {
         shared.run.check()?;
 
         let key = &self.config.version.key;
-        let stamp = self.stamp(object, &task, &inspected, shared.id);
+        let kept = self.keeps(inspected.meta.version.as_deref()).await?;
+        let stamp = self.stamp(object, &task, &inspected, kept, shared.id);
         let mut change = task.fused.change.clone();
         change.key_values.push((key.clone(), Some(object.to.to_string())));
         change.key_values.push((STAMP_KEY.to_owned(), Some(stamp.text()?)));
@@ -109,7 +110,7 @@ impl Migrations {
             None => pieces,
         };
         let mut carried = inspected.carried;
-        if self.data.capabilities().await?.tags {
+        if self.capabilities().await?.tags {
             carried.tags.insert(key.clone(), object.to.to_string());
         }
         check_tags(&carried, &object.key)?;
@@ -308,7 +309,7 @@ impl Migrations {
     }
 
     /// What the new file says about this migration.
-    fn stamp(&self, object: &PlannedObject, task: &Task, inspected: &Inspected, run: &str) -> Stamp {
+    fn stamp(&self, object: &PlannedObject, task: &Task, inspected: &Inspected, kept: bool, run: &str) -> Stamp {
         let before = task.file.key_value(STAMP_KEY).and_then(|text| Stamp::parse(text, &object.key).ok());
         let earlier = before.filter(|stamp| stamp.set == self.config.name);
         let steps = object.steps.iter().map(|&index| {
@@ -325,7 +326,7 @@ impl Migrations {
             layout: task.decision.layout,
             previous: Previous {
                 etag: object.etag.clone(),
-                version: inspected.meta.version.clone(),
+                version: inspected.meta.version.clone().filter(|_| kept),
                 length: task.file.length(),
                 tag: inspected.carried.tags.get(&self.config.version.key).cloned(),
             },

@@ -227,7 +227,7 @@ impl Migrations {
         let (key, etag) = (looked.meta.key.as_str(), &looked.meta.etag);
         let previous = &stamp.previous;
         let prefix = keeps_prefix(stamp.layout);
-        if let Some(version) = previous.version.as_deref().filter(|version| *version != "null") {
+        if let Some(version) = previous.version.as_deref() {
             match self.data.restore_version(key, version, etag, id).await {
                 // Expired: the prefix is the same file.
                 Err(error) if prefix && error.kind() == Kind::NotFound => {}

@@ -225,14 +225,20 @@ impl Migrations {
             let parsed = if tail.len() < 16 << 10 {
                 File::parse(&name, length, &tail)?
             } else {
+                let tail = tail.clone();
                 on_pool(move || File::parse(&name, length, &tail)).await?
             };
             match parsed {
                 Parsed::File(file) => return Ok(file),
                 Parsed::Needs(bytes) => {
-                    let range = length.saturating_sub(bytes)..length;
-                    let mut read = self.data.get_ranges(key, &[range], Some(&meta.etag)).await?;
-                    tail = read.pop().unwrap_or_default();
+                    // Only what is missing before the bytes that are here.
+                    let (start, end) = (length.saturating_sub(bytes), length - tail.len() as u64);
+                    if start >= end {
+                        break;
+                    }
+                    let mut read =
+                        self.data.get_ranges(key, std::slice::from_ref(&(start..end)), Some(&meta.etag)).await?;
+                    tail = [read.pop().unwrap_or_default(), tail].concat().into();
                 }
             }
         }
@@ -246,7 +252,7 @@ impl Migrations {
         let stamp = file.key_value(STAMP_KEY).map(|text| Stamp::parse(text, key)).transpose()?;
         let in_footer = file.key_value(&wanted.key).map(|text| version(text, "footer", key)).transpose()?;
         let mut tag = None;
-        if (tags || in_footer.is_none()) && self.data.capabilities().await?.tags {
+        if (tags || in_footer.is_none()) && self.capabilities().await?.tags {
             tag = Some(self.data.tags(key).await?.remove(&wanted.key));
         }
         let (version, place) = match (in_footer, tag.as_ref().and_then(Option::as_ref)) {

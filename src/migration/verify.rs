@@ -18,6 +18,7 @@ use super::fuse::Fused;
 use super::pool::on_pool;
 use super::report::{ObjectReport, Seconds, Verification, VerifiedObject, VerifiedTotals};
 use super::rewrite::keeps_prefix;
+use super::runs::check_run;
 use super::scan::{Looked, Sight};
 use super::stamp::Stamp;
 use crate::error::{Context, Error, Kind, Result};
@@ -65,23 +66,30 @@ impl Migrations {
             Some(asked) => Some(self.run_of(Some(asked)).await?),
             None => None,
         };
-        let outcomes = match &id {
-            Some(id) => self.outcomes(id).await?,
-            None => BTreeMap::new(),
-        };
+        let mut outcomes = BTreeMap::new();
+        if let Some(id) = &id {
+            outcomes.insert(id.clone(), self.outcomes(id).await?);
+        }
         let keys = match (&id, &request.keys) {
             (_, Some(keys)) => Some(keys.clone()),
-            (Some(id), None) => Some(self.keys_of(id, None, &outcomes, run).await?),
+            (Some(id), None) => Some(self.keys_of(id, None, &outcomes[id], run).await?),
             (None, None) => None,
         };
         let sights = self.scan(keys.as_deref(), false, run).await?;
         let total = sights.len() as u64;
+        let ours = |stamp: &&Stamp| stamp.set == self.config.name && check_run(&stamp.run).is_ok();
+        for stamp in sights.values().filter_map(stamp_of).filter(ours) {
+            if !outcomes.contains_key(&stamp.run) {
+                outcomes.insert(stamp.run.clone(), self.outcomes(&stamp.run).await?);
+            }
+        }
         let mut objects = Vec::new();
         let (mut sampled, mut failed, mut done) = (0, 0, 0);
         let mut under_way = stream::iter(sights)
             .map(|(key, sight)| {
                 let deep = chosen(&key, share, request.seed);
-                let known = outcomes.get(&key);
+                let run_of = id.as_ref().or_else(|| stamp_of(&sight).map(|stamp| &stamp.run));
+                let known = run_of.and_then(|run| outcomes.get(run)?.get(&key));
                 let id = id.as_deref();
                 async move { (deep, self.verify_sight(key, sight, id, known, deep, run).await) }
             })
@@ -366,6 +374,14 @@ impl Migrations {
             parts.push((range, bytes.pop().unwrap_or_default()));
         }
         Ranges::new(parts)
+    }
+}
+
+/// The last migration of what was looked at.
+fn stamp_of(sight: &Sight) -> Option<&Stamp> {
+    match sight {
+        Sight::File(looked) => looked.stamp.as_ref(),
+        _ => None,
     }
 }
 

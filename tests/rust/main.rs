@@ -4,6 +4,7 @@ mod lease;
 mod ledger;
 mod migration;
 mod migration_faults;
+mod migration_servers;
 mod netcdf;
 mod parquet_footer;
 mod processes;

@@ -26,7 +26,7 @@ const KEY: &str = "admin";
 const SECRET: &str = "secret123";
 
 /// A running S3 server; stopped when dropped.
-struct Server {
+pub(crate) struct Server {
     child: Child,
     endpoint: String,
     checks_signatures: bool,
@@ -41,7 +41,7 @@ impl Drop for Server {
 }
 
 impl Server {
-    fn ministack() -> Option<Self> {
+    pub(crate) fn ministack() -> Option<Self> {
         let [port] = free_ports();
         let data = tempfile::tempdir().expect("a directory");
         let mut command = Command::new(program("ministack")?);
@@ -49,7 +49,7 @@ impl Server {
         Some(Self::start(command, port, data, false))
     }
 
-    fn weed() -> Option<Self> {
+    pub(crate) fn weed() -> Option<Self> {
         let ports: [u16; 10] = free_ports();
         let data = tempfile::tempdir().expect("a directory");
         let mut command = Command::new(program("weed")?);
@@ -109,13 +109,13 @@ impl Server {
     }
 
     /// Makes a bucket and opens a place in it.
-    fn bucket(&self, name: &str) -> Store {
+    pub(crate) fn bucket(&self, name: &str) -> Store {
         self.put_bucket(name, &[], "");
         self.open(name).expect("opens")
     }
 
     /// As [`Server::bucket`], with versions kept.
-    fn bucket_with_versions(&self, name: &str) -> Store {
+    pub(crate) fn bucket_with_versions(&self, name: &str) -> Store {
         let store = self.bucket(name);
         let body = "<VersioningConfiguration xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Status>Enabled</Status>\
                     </VersioningConfiguration>";
