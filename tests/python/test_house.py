@@ -43,7 +43,17 @@ DOORS = {
 }
 
 # Python: rank of a module; it may import lower ranks only, and its equals where they belong together.
-RANKS = {"errors": 0, "_core": 0, "flows": 3, "demo": 3, "aws": 3, "watch": 3, "cli": 4, "__main__": 5}
+RANKS = {
+    "errors": 0,
+    "_core": 0,
+    "flows": 3,
+    "demo": 3,
+    "aws": 3,
+    "watch": 3,
+    "deployments": 3,
+    "cli": 4,
+    "__main__": 5,
+}
 MIDDLE = 1
 
 # Python: what may only be imported inside a function, because `import regraft` must be quick and must work without it.

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from regraft.cli.deploy import app as deploy_app
 from regraft.cli.output import emit, interrupted, say
 from regraft.cli.zarr_queue import app as zarr_app
 
@@ -34,6 +35,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(zarr_app, name="zarr")
+app.add_typer(deploy_app, name="deploy")
 
 _Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 _Debug = Annotated[bool, typer.Option("-v", "--debug", help="Print tracebacks.")]
