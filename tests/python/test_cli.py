@@ -44,6 +44,17 @@ def test_help_is_light() -> None:
     assert not loaded & (HEAVY | {"yaml"})
 
 
+def test_a_sync_in_a_pipe_is_light(tmp_path: Path) -> None:
+    """A shell script calls it once for each file: what is only for terminals and event loops stays unloaded."""
+    (tmp_path / "in").mkdir()
+    config = tmp_path / "empty.yaml"
+    config.write_text("{name: empty, source: {url: in}, store: {url: out.zarr}, region: {key: time}}")
+    command = f"from regraft.cli import main\ntry: main(['zarr', 'sync', {str(config)!r}])\nexcept SystemExit: pass"
+    loaded = modules_after(command)
+    assert "regraft._core" in loaded
+    assert not loaded & (HEAVY - {"regraft._core"} | {"rich", "asyncio"})
+
+
 def test_every_command_is_there(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "zarr", "--help")
     assert code == 0
