@@ -6,6 +6,7 @@ mod migration;
 mod migration_faults;
 mod migration_servers;
 mod netcdf;
+mod parquet_columns;
 mod parquet_footer;
 mod processes;
 mod servers;
