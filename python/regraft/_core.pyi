@@ -19,6 +19,7 @@ __all__ = [
     "describe_netcdf",
     "error_kinds",
     "init_config",
+    "probe_store",
     "read_zarr",
     "write_region",
 ]
@@ -466,6 +467,25 @@ def describe_netcdf(path: str) -> str:
 
     Example:
         >>> json.loads(describe_netcdf("a.nc"))
+    """
+
+def probe_store(url: str, storage_options: dict[str, str]) -> str:
+    """Tries on scratch objects below a URL what commits and rewrites depend on, and removes them.
+
+    Args:
+        url: A place, which need not exist yet.
+        storage_options: Options of the object store.
+
+    Returns:
+        JSON: ``url`` and ``checks``, each with ``what``, ``state`` (``ok``, ``missing``, ``failed``), ``detail`` and, where
+        one is known, ``hint``.
+
+    Raises:
+        InvalidError: The URL or an option is not understood.
+
+    Example:
+        >>> json.loads(probe_store("memory://scratch", {}))["checks"][0]["what"]
+        'create-only put'
     """
 
 def read_zarr(

@@ -102,6 +102,14 @@ pub(super) fn read_zarr(
 
 /// See the stub.
 #[pyfunction]
+#[expect(clippy::needless_pass_by_value, reason = "PyO3 extracts dictionaries by value")]
+pub(super) fn probe_store(py: Python<'_>, url: &str, storage_options: BTreeMap<String, String>) -> PyResult<String> {
+    let store = Store::open(url, &storage_options).into_python(py)?;
+    wait(py, None, None, move |_| async move { to_json(&store.probe().await?) })
+}
+
+/// See the stub.
+#[pyfunction]
 pub(super) fn error_kinds() -> Vec<&'static str> {
     Kind::ALL.iter().map(|kind| kind.name()).collect()
 }

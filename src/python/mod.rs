@@ -23,7 +23,7 @@ mod _core {
     #[pymodule_export]
     use super::collection::Collection;
     #[pymodule_export]
-    use super::functions::{describe_netcdf, error_kinds, init_config, read_zarr, write_region};
+    use super::functions::{describe_netcdf, error_kinds, init_config, probe_store, read_zarr, write_region};
     #[pymodule_export]
     use super::migration::Migrations;
     #[pymodule_export]

@@ -390,6 +390,21 @@ def test_doctor(collection: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert code == 0
     assert findings["python"]["state"] == "ok"
     assert findings["store"]["state"] == "ok"
+    assert findings["put with If-Match"]["state"] == "ok"
     code, out, _ = run(capsys, "doctor", "definition:sst")
     assert code == 1
     assert "FAIL configuration" in out
+
+
+def test_doctor_tries_a_place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "doctor", str(tmp_path))
+    assert code == 0
+    for what in ("create-only put", "put with If-Match", "read back", "list", "rewrite", "delete"):
+        assert f"ok   {what} " in out
+    assert list(tmp_path.iterdir()) == []
+    code, out, _ = run(capsys, "doctor", "http://127.0.0.1:9/x")
+    assert code == 1
+    assert "FAIL create-only put" in out
+    code, out, _ = run(capsys, "doctor", "s4://x")
+    assert code == 1
+    assert "unknown scheme" in out

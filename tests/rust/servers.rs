@@ -20,7 +20,7 @@ use regraft::store::{Condition, StorageOptions, Store, block_on};
 use crate::ledger::racers_lose_nothing;
 use crate::store_contract::{Names, contract, large_objects_come_back};
 use crate::store_faults::lost_answers_are_resolved;
-use crate::store_replace::{replacing, replacing_on_s3, versions_come_back};
+use crate::store_replace::{probing, replacing, replacing_on_s3, versions_come_back};
 
 const KEY: &str = "admin";
 const SECRET: &str = "secret123";
@@ -188,12 +188,14 @@ fn server_keeps_the_contract(server: &Server, names: Names) {
     block_on(async {
         replacing(&store).await;
         replacing_on_s3(&store).await;
+        probing(&store, &["versions"]).await;
         assert_eq!(store.capabilities().await.expect("capabilities").versions, Some(false));
     });
     let store = server.bucket_with_versions("versions");
     block_on(async {
         assert_eq!(store.capabilities().await.expect("capabilities").versions, Some(true));
         versions_come_back(&store).await;
+        probing(&store, &[]).await;
     });
 }
 

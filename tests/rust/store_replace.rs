@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
+use futures::TryStreamExt;
 use regraft::error::Kind;
 use regraft::store::faults::{Fault, Operation};
-use regraft::store::{Carried, Piece, Store, block_on};
+use regraft::store::{Carried, CheckState, Piece, StorageOptions, Store, block_on};
 
 use crate::store::{files, memory};
 use crate::store_faults::First;
@@ -18,6 +19,19 @@ pub(crate) async fn replacing(store: &Store) {
     only_the_expected_is_replaced(&store.child("expected")).await;
     lost_answers_are_ours(&store.child("lost")).await;
     no_replacement_is_lost(&store.child("races")).await;
+}
+
+/// Everything is found to work, but for `missing`, and nothing is left.
+pub(crate) async fn probing(store: &Store, missing: &[&str]) {
+    let store = store.child("probed");
+    let probe = store.probe().await.expect("probed");
+    assert_eq!(probe.url, store.url());
+    for check in &probe.checks {
+        let expected = if missing.contains(&check.what.as_str()) { CheckState::Missing } else { CheckState::Ok };
+        assert_eq!(check.state, expected, "{check:?}");
+    }
+    assert!(probe.checks.len() >= 6);
+    assert!(store.list("", None).try_next().await.expect("list").is_none());
 }
 
 /// Bytes that do not repeat soon.
@@ -144,6 +158,7 @@ async fn no_replacement_is_lost(store: &Store) {
 /// What S3 has besides: metadata, tags, storage class kept; copies that do not travel; versions.
 pub(crate) async fn replacing_on_s3(store: &Store) {
     what_is_carried_stays(&store.child("carried")).await;
+    checksums_stay(&store.child("checksums")).await;
     large_objects_travel_little(&store.child("large")).await;
     stale_completions_are_refused(&store.child("stale")).await;
     throttled_uploads_finish(&store.child("throttled")).await;
@@ -159,6 +174,7 @@ async fn what_is_carried_stays(store: &Store) {
         let key = format!("a b+c%/{length}");
         let etag = store.put(&key, body(length, 0)).await.expect("put");
         let carried = Carried {
+            storage_class: Some("STANDARD_IA".into()),
             content_type: Some("application/x-parquet".into()),
             cache_control: Some("max-age=60".into()),
             content_disposition: Some("attachment".into()),
@@ -174,7 +190,7 @@ async fn what_is_carried_stays(store: &Store) {
         let mut with_run = carried.clone();
         with_run.metadata.insert(regraft::store::RUN_KEY.into(), "run 1".into());
         // Servers may say how they encrypt and check, too.
-        let said = Carried { encryption: None, checksum: None, storage_class: None, ..found.carried.clone() };
+        let said = Carried { encryption: None, checksum: None, ..found.carried.clone() };
         assert_eq!(said, with_run, "{length}");
 
         // The next rewrite says its own run and keeps the rest.
@@ -194,6 +210,24 @@ async fn what_is_carried_stays(store: &Store) {
         assert_eq!(shared.carried.grants, BTreeMap::new());
     }
     assert_eq!(store.tags("none").await.expect_err("absent").kind(), Kind::NotFound);
+}
+
+/// The service keeps a checksum by the algorithm that it kept before, whichever way the object is written.
+async fn checksums_stay(store: &Store) {
+    let old = body(6 << 20, 4);
+    for algorithm in ["CRC32", "CRC32C", "SHA1", "SHA256"] {
+        let carried = Carried { checksum: Some(algorithm.into()), ..Carried::default() };
+        for length in [1000, 6 << 20] {
+            let key = format!("{algorithm}/{length}");
+            let etag = store.put(&key, old.clone()).await.expect("put");
+            let pieces = [Piece::Copy(0..length), Piece::Bytes(Bytes::from_static(b"tail"))];
+            store.replace(&key, &pieces, &etag, &carried, "run").await.expect("replaced");
+            let found = store.inspect(&key).await.expect("inspect").expect("present");
+            // ministack tells no checksum of an upload in parts, and none of some algorithms.
+            assert!(found.carried.checksum.is_none_or(|found| found == algorithm), "{key}");
+            assert!(store.get(&key).await.expect("get").expect("present").bytes == content(&old, &pieces));
+        }
+    }
 }
 
 async fn large_objects_travel_little(store: &Store) {
@@ -346,6 +380,7 @@ fn memory_replaces_by_pieces_and_keeps_metadata() {
     let store = memory();
     block_on(async {
         replacing(&store).await;
+        probing(&store, &[]).await;
         let etag = store.put("kept", body(10, 0)).await.expect("put");
         let carried = Carried {
             content_type: Some("application/x-parquet".into()),
@@ -362,7 +397,19 @@ fn memory_replaces_by_pieces_and_keeps_metadata() {
 #[test]
 fn files_are_replaced_by_pieces() {
     let directory = tempfile::tempdir().unwrap();
-    block_on(replacing(&files(&directory)));
+    let store = files(&directory);
+    block_on(replacing(&store));
+    block_on(probing(&store, &[]));
+    assert!(!store.local_path("probed").unwrap().exists());
+}
+
+#[test]
+fn a_place_that_cannot_be_written_says_so() {
+    let store = Store::open("http://127.0.0.1:9", &StorageOptions::new()).unwrap();
+    let probe = block_on(store.probe()).unwrap();
+    assert_eq!(probe.checks.len(), 1);
+    assert_eq!(probe.checks[0].state, CheckState::Failed);
+    assert!(probe.checks[0].detail.contains("a web server is for reading only"), "{probe:?}");
 }
 
 #[cfg(unix)]

@@ -73,11 +73,11 @@ def demo(
 
 @app.command()
 def doctor(
-    config: Annotated[str | None, typer.Argument(help="A collection, to look at its source and store too.")] = None,
+    config: Annotated[str | None, typer.Argument(help="A collection or a URL, to try its storage.")] = None,
     as_json: _Json = False,
     debug: _Debug = False,
 ) -> None:
-    """Check versions, packages, and whether a collection's store can be used."""
+    """Check versions, packages, and whether a place or a collection's store does what commits need."""
     from regraft.cli.doctor import examine
 
     findings = examine(config)

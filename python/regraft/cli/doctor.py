@@ -1,10 +1,12 @@
-"""``regraft doctor``: what is installed, and whether a collection's store can be used as configured."""
+"""``regraft doctor``: what is installed, and whether a place or a collection's store can be used as configured."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import json
 import platform
+from pathlib import Path
 from typing import Any
 
 from regraft.errors import RegraftError
@@ -27,7 +29,7 @@ def examine(config: str | None) -> list[dict[str, Any]]:
     """Looks around.
 
     Args:
-        config: A collection's configuration, or ``None``.
+        config: A collection's configuration, the URL of a place or its folder, or ``None``.
 
     Returns:
         Findings: ``what``, ``state`` (``ok``, ``missing``, ``failed``), ``detail``, and a ``hint`` where one is known.
@@ -43,7 +45,9 @@ def examine(config: str | None) -> list[dict[str, Any]]:
             findings.append(_finding(package, "missing", f"not installed; for {use}"))
         else:
             findings.append(_finding(package, "ok", importlib.metadata.version(package)))
-    if config is not None:
+    if config is not None and (("://" in config and not config.endswith((".yaml", ".yml"))) or Path(config).is_dir()):
+        findings += _place(config, {})
+    elif config is not None:
         findings += _collection(config)
     return findings
 
@@ -79,25 +83,22 @@ def _collection(config: str) -> list[dict[str, Any]]:
         return findings
     there = "exists" if status.get("store_exists") else "does not exist yet, and can be reached"
     findings.append(_finding("store", "ok", f"{collection.url} {there}"))
-    findings.append(_conditional_puts(collection.url, collection.config.store.storage_options))
+    # Beside the store, where its log and lease are: nothing strange is ever in the store itself.
+    findings += _place(f"{collection.url.rstrip('/')}.regraft", collection.config.store.storage_options)
     holder = status.get("locked_by")
     if holder:
         findings.append(_finding("writer", "missing", f"held by {holder}"))
     return findings
 
 
-def _conditional_puts(url: str, options: dict[str, str]) -> dict[str, Any]:
+def _place(url: str, options: dict[str, str]) -> list[dict[str, Any]]:
     from regraft import _core
 
-    probe = getattr(_core, "probe_store", None)
-    if probe is None:
-        # Without a probe the first commit finds out: its log record is create-only.
-        return _finding("conditional puts", "missing", "not probed; the first commit finds out")
     try:
-        answer = probe(url, options)
+        probe = json.loads(_core.probe_store(url, options))
     except RegraftError as error:
-        return _failed("conditional puts", error)
-    return _finding("conditional puts", "ok", str(answer))
+        return [_failed("place", error)]
+    return [_finding(**check) for check in probe["checks"]]
 
 
 def _finding(what: str, state: str, detail: str, hint: str | None = None) -> dict[str, Any]:
