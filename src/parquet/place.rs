@@ -232,9 +232,9 @@ fn moved(bytes: &Bytes, from: u64, to: u64) -> Result<Bytes> {
     Ok(tree.to_bytes())
 }
 
-/// Moves the offset in a field, where there is one, as far as its chunk moves.
+/// Moves the offset in a field, where there is one, as far as its chunk moves. Some writers say 0 where there is no such page.
 pub(super) fn move_offset(tree: &mut Struct, id: i16, from: u64, to: u64) -> Result<()> {
-    let Some(offset) = tree.integer(id).filter(|_| from != to) else { return Ok(()) };
+    let Some(offset) = tree.integer(id).filter(|offset| from != to && *offset != 0) else { return Ok(()) };
     let offset = u64::try_from(offset).ok().and_then(|offset| offset.checked_sub(from)?.checked_add(to));
     let offset = offset.and_then(|offset| i64::try_from(offset).ok()).ok_or_else(|| {
         Error::corrupt(format!("expected offsets from byte `{from}` on, found `{:?}`", tree.integer(id)))

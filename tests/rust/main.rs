@@ -8,6 +8,7 @@ mod migration_servers;
 mod netcdf;
 mod parquet_columns;
 mod parquet_footer;
+mod parquet_layouts;
 mod processes;
 mod servers;
 mod store;
