@@ -30,9 +30,12 @@ if TYPE_CHECKING:
     from regraft.config import CollectionConfig, core_json
     from regraft.config_file import load_config
     from regraft.datasets import Source
+    from regraft.migration_config import MigrationSetConfig, load_migrations
+    from regraft.migration_results import MigrationPlan, MigrationReport
+    from regraft.migrations import MigrationSet, open_migrations
     from regraft.regions import write_region
     from regraft.results import Plan, Report
-    from regraft.schema import collection_schema
+    from regraft.schema import collection_schema, migrations_schema
 
     __version__: str
 
@@ -43,6 +46,10 @@ __all__ = [
     "CorruptError",
     "InternalError",
     "InvalidError",
+    "MigrationPlan",
+    "MigrationReport",
+    "MigrationSet",
+    "MigrationSetConfig",
     "NotFoundError",
     "Plan",
     "RegraftError",
@@ -53,20 +60,30 @@ __all__ = [
     "collection_schema",
     "core_json",
     "load_config",
+    "load_migrations",
+    "migrations_schema",
     "open_collection",
+    "open_migrations",
     "write_region",
 ]
 
 _HOMES = {
     "Collection": "regraft.collections",
     "CollectionConfig": "regraft.config",
+    "MigrationPlan": "regraft.migration_results",
+    "MigrationReport": "regraft.migration_results",
+    "MigrationSet": "regraft.migrations",
+    "MigrationSetConfig": "regraft.migration_config",
     "Plan": "regraft.results",
     "Report": "regraft.results",
     "Source": "regraft.datasets",
     "collection_schema": "regraft.schema",
     "core_json": "regraft.config",
     "load_config": "regraft.config_file",
+    "load_migrations": "regraft.migration_config",
+    "migrations_schema": "regraft.schema",
     "open_collection": "regraft.collections",
+    "open_migrations": "regraft.migrations",
     "write_region": "regraft.regions",
 }
 

@@ -305,9 +305,7 @@ class Migrations:
             >>> json.loads(migrations.plan('{"to": 3}'))["totals"]["pending"]
         """
 
-    def apply(
-        self, plan: str, options: str, progress: Progress | None = None, token: CancelToken | None = None
-    ) -> str:
+    def apply(self, plan: str, options: str, progress: Progress | None = None, token: CancelToken | None = None) -> str:
         """Does what a plan says; safe to call twice, or on two machines.
 
         Args:

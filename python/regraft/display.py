@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["plain", "show"]
 
-_NUMBERS = ("sources", "labels", "index", "number", "commit")
+_NUMBERS = ("sources", "labels", "index", "number", "commit", "files", "size", "read", "written")
 """Columns that are aligned at their right."""
 _STYLES = {
     "append": "green",
@@ -22,6 +22,12 @@ _STYLES = {
     "restore": "cyan",
     "blank": "red",
     "quarantine": "bold red",
+    "done": "green",
+    "pending": "yellow",
+    "rolled back": "cyan",
+    "conflict": "bold red",
+    "error": "bold red",
+    "missing step": "bold red",
 }
 
 

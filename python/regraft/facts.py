@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from regraft.collections import Collection
 
-__all__ = ["STATES", "Facts", "Grid", "facts"]
+__all__ = ["ROWS", "STATES", "Facts", "Grid", "cell", "count", "facts"]
 
 STATES = ("new", "replaced", "restored", "blanked", "moved")
 """States of a touched chunk, in the order of the legend."""
@@ -32,7 +32,8 @@ _ORDER = (
     "quarantine",
     "nothing",
 )
-_ROWS = 20
+ROWS = 20
+"""Rows of a table that are shown."""
 
 
 @dataclasses.dataclass
@@ -73,7 +74,7 @@ def facts(subject: object) -> Facts:
     if isinstance(subject, Report):
         return _report(subject)
     if isinstance(subject, Table):
-        return Facts("Table", f"{subject.title} ({_count(len(subject), 'row')})", grids=[_rows("", list(subject))])
+        return Facts("Table", f"{subject.title} ({count(len(subject), 'row')})", grids=[_rows("", list(subject))])
     if isinstance(subject, Status):
         return _status(subject)
     if isinstance(subject, Gaps):
@@ -82,8 +83,13 @@ def facts(subject: object) -> Facts:
         return _verification(subject)
     if isinstance(subject, Submission | Settlement | Unlocked):
         return _requests(subject)
+    from regraft.migration_facts import migration_facts
+
+    said = migration_facts(subject)
+    if said is not None:
+        return said
     if isinstance(subject, Document):
-        rows = [[name.replace("_", " "), _cell(value)] for name, value in subject.items() if value]
+        rows = [[name.replace("_", " "), cell(value)] for name, value in subject.items() if value]
         grids = [Grid("", ("what", "value"), rows)]
         return Facts(type(subject).__name__, str(subject.get("collection", "")), grids=grids)
     return _collection(subject)  # type: ignore[arg-type]
@@ -98,16 +104,16 @@ def _plan(plan: Plan) -> Facts:
         title = f"{plan.get('collection', '')}: nothing to do, {store} is up to date"
     else:
         made = ", which is made new" if plan.get("creates_store") else ""
-        title = f"{plan.get('collection', '')}: {_count(len(changed), 'change')} for {store}{made}"
+        title = f"{plan.get('collection', '')}: {count(len(changed), 'change')} for {store}{made}"
     said = Facts("Plan", title, axis=_axis_name(plan), arrays=list(plan.get("arrays", [])))
     said.lines = _axis_lines(plan)
     if plan.get("base") is not None:
         said.lines.append(f"based on log record {plan['base']}, format {plan.get('format', '?')}")
     if idle:
-        said.lines.append(f"{_count(idle, 'source')} unchanged")
+        said.lines.append(f"{count(idle, 'source')} unchanged")
     if totals and not plan.empty:
         said.lines.append(
-            f"{_count(totals.get('chunks', 0), 'chunk')} to write, "
+            f"{count(totals.get('chunks', 0), 'chunk')} to write, "
             f"from {bytes_text(totals.get('bytes_source', 0))} of sources"
         )
     said.grids = [_actions(plan.changes), _changes(changed), _arrays(said.arrays)]
@@ -146,7 +152,7 @@ def _status(status: Status) -> Facts:
     for name, value in status.items():
         if name in ("collection", "store", "store_exists") or value is None:
             continue
-        rows.append([name.replace("_", " "), _cell(value)])
+        rows.append([name.replace("_", " "), cell(value)])
     said.grids = [Grid("", ("what", "value"), rows)]
     return said
 
@@ -159,23 +165,23 @@ def _requests(subject: Submission | Settlement | Unlocked) -> Facts:
     if isinstance(subject, Settlement):
         rows: list[dict[str, Any]] = [{"request": request, **settled} for request, settled in subject.done.items()]
         rows += [{"request": request, "commit": None, "outcome": "still waits"} for request in subject.pending]
-        title = f"{name}: {_count(len(subject.done), 'request')} settled, {len(subject.pending)} still waiting"
+        title = f"{name}: {count(len(subject.done), 'request')} settled, {len(subject.pending)} still waiting"
         return Facts("Settlement", title, grids=[_rows("", rows)])
-    said = Facts("Submission", f"{name}: {_count(len(subject.ids), 'request')} stored")
+    said = Facts("Submission", f"{name}: {count(len(subject.ids), 'request')} stored")
     if subject.duplicates:
         said.lines.append(f"{subject.duplicates} of them waited already")
     if subject.ignored:
-        said.lines.append(f"not of this collection: {_cell(subject.ignored)}")
+        said.lines.append(f"not of this collection: {cell(subject.ignored)}")
     return said
 
 
 def _gaps(gaps: Gaps) -> Facts:
     count = gaps.get("count", 0)
-    said = Facts("Gaps", f"{gaps.get('collection')}: {_count(count, 'gap')} along {gaps.get('axis')}")
+    said = Facts("Gaps", f"{gaps.get('collection')}: {count(count, 'gap')} along {gaps.get('axis')}")
     if gaps.get("step"):
         said.lines.append(f"step {gaps['step']}")
     labels = [[str(label), gap] for gap in ("missing", "blank") for label in gaps.get(gap, [])]
-    said.grids = [Grid("", ("label", "gap"), labels[:_ROWS], max(0, len(labels) - _ROWS))]
+    said.grids = [Grid("", ("label", "gap"), labels[:ROWS], max(0, len(labels) - ROWS))]
     return said
 
 
@@ -184,7 +190,7 @@ def _verification(verification: Verification) -> Facts:
     verdict = f"{len(failed)} differ" if failed else "all equal"
     said = Facts(
         "Verification",
-        f"{verification.get('collection')}: {_count(verification.get('checked', 0), 'region')} compared, {verdict}",
+        f"{verification.get('collection')}: {count(verification.get('checked', 0), 'region')} compared, {verdict}",
     )
     skipped = verification.get("skipped", [])
     if skipped:
@@ -202,10 +208,10 @@ def _collection(collection: Collection) -> Facts:
         ["include", ", ".join(config.source.include)],
         ["store", store.url],
         ["format", f"{store.format}, {store.codec}"],
-        ["chunks", _cell(store.chunks) or "whole"],
+        ["chunks", cell(store.chunks) or "whole"],
     ]
     if store.shards:
-        rows.append(["shards", _cell(store.shards)])
+        rows.append(["shards", cell(store.shards)])
     rows += [
         ["key", key if region.dimension is None else f"{key} along {region.dimension}"],
         ["axis", region.axis.policy],
@@ -231,7 +237,7 @@ def _axis_lines(document: Plan | Report) -> list[str]:
     before, after = axis.get("length_before", 0), axis.get("length_after", 0)
     length = f"{before:,} labels" if before == after else f"{before:,} → {after:,} labels"
     moved = f", {axis['moved']:,} moved" if axis.get("moved") else ""
-    return [f"axis {axis.get('name')} by {_cell(axis.get('key'))}, {axis.get('policy')}: {length}{moved}"]
+    return [f"axis {axis.get('name')} by {cell(axis.get('key'))}, {axis.get('policy')}: {length}{moved}"]
 
 
 def _actions(changes: Sequence[Mapping[str, Any]]) -> Grid:
@@ -246,7 +252,7 @@ def _actions(changes: Sequence[Mapping[str, Any]]) -> Grid:
 
 def _changes(changes: Sequence[Mapping[str, Any]]) -> Grid:
     rows = []
-    for change in changes[:_ROWS]:
+    for change in changes[:ROWS]:
         # A blank label is a label, and worth seeing.
         labels = [str(label) or '""' for label in change.get("labels", [])]
         count = change.get("label_count") or len(labels)
@@ -259,7 +265,7 @@ def _changes(changes: Sequence[Mapping[str, Any]]) -> Grid:
         rows.append(
             [str(change["key"]), change["action"].replace("_", " "), shown, _ranges(change.get("indices", [])), reason]
         )
-    return Grid("sources", ("key", "action", "label", "indices", "why"), rows, max(0, len(changes) - _ROWS))
+    return Grid("sources", ("key", "action", "label", "indices", "why"), rows, max(0, len(changes) - ROWS))
 
 
 def _failures(failed: Sequence[Mapping[str, Any]]) -> Grid:
@@ -270,14 +276,14 @@ def _failures(failed: Sequence[Mapping[str, Any]]) -> Grid:
             str(item.get("message") or item.get("reason") or ""),
             str(item.get("hint") or ""),
         ]
-        for item in failed[:_ROWS]
+        for item in failed[:ROWS]
     ]
-    return Grid("set aside", ("key", "category", "message", "hint"), rows, max(0, len(failed) - _ROWS))
+    return Grid("set aside", ("key", "category", "message", "hint"), rows, max(0, len(failed) - ROWS))
 
 
 def _arrays(arrays: Sequence[Mapping[str, Any]]) -> Grid:
     rows = []
-    for array in arrays[:_ROWS]:
+    for array in arrays[:ROWS]:
         states = Counter(chunk["state"] for chunk in array.get("touched", []))
         touched = array.get("touched_count", sum(states.values()))
         total = 1
@@ -294,22 +300,23 @@ def _arrays(arrays: Sequence[Mapping[str, Any]]) -> Grid:
             ]
         )
     columns = ("array", "shape", "chunk", "chunks touched", "of which")
-    return Grid("arrays", columns, rows, max(0, len(arrays) - _ROWS))
+    return Grid("arrays", columns, rows, max(0, len(arrays) - ROWS))
 
 
 def _rows(heading: str, rows: Sequence[Mapping[str, Any]]) -> Grid:
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    cells = [[_cell(row.get(name)) for name in columns] for row in rows[:_ROWS]]
-    return Grid(heading, columns, cells, max(0, len(rows) - _ROWS))
+    cells = [[cell(row.get(name)) for name in columns] for row in rows[:ROWS]]
+    return Grid(heading, columns, cells, max(0, len(rows) - ROWS))
 
 
-def _cell(value: object) -> str:
+def cell(value: object) -> str:
+    """Any value of JSON as text of a table."""
     if value is None:
         return ""
     if isinstance(value, dict):
-        return ", ".join(f"{name} {_cell(item)}" for name, item in value.items() if item not in (None, 0, {}, []))
+        return ", ".join(f"{name} {cell(item)}" for name, item in value.items() if item not in (None, 0, {}, []))
     if isinstance(value, list | tuple):
-        shown = ", ".join(_cell(item) for item in value[:5])
+        shown = ", ".join(cell(item) for item in value[:5])
         return f"{shown}, … ({len(value):,})" if len(value) > 5 else shown
     if isinstance(value, bool):
         return "yes" if value else "no"
@@ -325,5 +332,6 @@ def _shape(shape: Sequence[int]) -> str:
     return "\N{MULTIPLICATION SIGN}".join(str(length) for length in shape) or "scalar"
 
 
-def _count(number: int, noun: str) -> str:
+def count(number: int, noun: str) -> str:
+    """A number with its noun: `1 file`, `7,200 files`."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

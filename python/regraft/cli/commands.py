@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 
 from regraft.cli.deploy import app as deploy_app
 from regraft.cli.output import emit, interrupted, say
+from regraft.cli.parquet import app as parquet_app
 from regraft.cli.zarr_queue import app as zarr_app
 
 __all__ = ["app"]
@@ -35,6 +36,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(zarr_app, name="zarr")
+app.add_typer(parquet_app, name="parquet")
 app.add_typer(deploy_app, name="deploy")
 
 _Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
@@ -94,7 +96,7 @@ def doctor(
 
 @app.command()
 def schema(
-    name: Annotated[str, typer.Argument(help="Which: `collection`.")] = "collection",
+    name: Annotated[str, typer.Argument(help="Which: `collection` or `migrations`.")] = "collection",
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Write a file instead.")] = None,
     as_json: _Json = False,
     debug: _Debug = False,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import traceback
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from regraft.errors import ConflictError, RegraftError
@@ -20,6 +21,7 @@ __all__ = [
     "PENDING",
     "emit",
     "interrupted",
+    "is_plan",
     "progress_option",
     "report_error",
     "say",
@@ -77,6 +79,20 @@ def interrupted() -> int:
     """
     say("interrupted; what was committed stays, and the same command goes on from there")
     return INTERRUPTED
+
+
+def is_plan(path: str, kind: str) -> bool:
+    """Whether a file is a saved plan of that kind; whoever reads it next says what is wrong with it.
+
+    Args:
+        path: The file.
+        kind: ``zarr-plan`` or ``parquet-plan``.
+    """
+    try:
+        document = json.loads(Path(path).read_text("utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(document, dict) and document.get("kind") == kind
 
 
 def report_error(error: RegraftError, *, debug: bool) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -20,7 +20,7 @@ from regraft.cli.options import (
     finish,
     opened,
 )
-from regraft.cli.output import FAILED_ITEMS, PENDING, emit, progress_option, say
+from regraft.cli.output import FAILED_ITEMS, PENDING, emit, is_plan, progress_option, say
 from regraft.errors import InvalidError
 
 __all__ = ["app"]
@@ -92,7 +92,7 @@ def apply(
     from regraft.results import Plan
 
     progress = progress_option(as_json=as_json, quiet=quiet)
-    if target.endswith(".json") and _is_plan(target):
+    if target.endswith(".json") and is_plan(target, "zarr-plan"):
         if settings:
             raise InvalidError("a saved plan takes no `--set`", "plan again with the setting")
         made = Plan.load(target)
@@ -206,14 +206,3 @@ def verify(
     emit(checked, as_json=as_json)
     if checked.get("failed"):
         raise typer.Exit(FAILED_ITEMS)
-
-
-def _is_plan(path: str) -> bool:
-    import json
-
-    try:
-        document: Any = json.loads(Path(path).read_text("utf-8"))
-    except (OSError, ValueError):
-        # Whoever reads it next says what is wrong with it.
-        return False
-    return isinstance(document, dict) and document.get("kind") == "zarr-plan"
