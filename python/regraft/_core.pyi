@@ -288,9 +288,9 @@ class Migrations:
         """Looks at the data set, and says what an apply would do; writes nothing.
 
         Args:
-            request: ``{"to": int | null, "keys": [..] | null, "sample": n | null, "repair": bool}``. ``sample`` keeps so
-                many of the objects that are to be migrated; ``repair`` also reads the tags of objects at the target, and
-                plans to mend those that differ from the footer.
+            request: ``{"to": int | null, "keys": [..] | null, "sample": n | null, "repair": bool}``. ``sample`` keeps
+                so many of the objects that are to be migrated; ``repair`` also reads the tags of objects at the target,
+                and plans to mend those that differ from the footer.
             progress: Told about the stage ``scan``.
             token: Stops the call.
 

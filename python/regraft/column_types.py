@@ -179,7 +179,8 @@ def cast_column(column: pa.Array, kind: pa.DataType, name: str) -> pa.Array:
     Raises:
         InvalidError: A value would overflow, lose a fraction, or is no such thing.
     """
-    if column.type == kind:
+    # Names of list items count, too: `==` does not look at them.
+    if column.type.equals(kind, check_metadata=True):
         return column
     try:
         return column.cast(kind, safe=True)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from regraft import demo_sensors
 from regraft.collections import Collection, open_collection
 from regraft.demo_data import FIRST_DAY, SstGrid, day_name, write_profile, write_sst_day
 from regraft.errors import CorruptError, InvalidError
@@ -98,7 +99,7 @@ def run(directory: Path | None = None, json: bool = False) -> dict[str, Any]:  #
         json: Print the result as JSON on stdout, instead of tables.
 
     Returns:
-        ``{"schema_version", "kind", "directory", "steps", "verified", "picture", "seconds"}``.
+        ``{"schema_version", "kind", "directory", "steps", "migration", "verified", "picture", "seconds"}``.
 
     Raises:
         InvalidError: The folder holds something else, or a package of the extra ``demo`` is missing.
@@ -124,6 +125,7 @@ def run(directory: Path | None = None, json: bool = False) -> dict[str, Any]:  #
         if not json:
             _print_table(story)
     sst, argo = (open_collection(folder / story.config) for story in stories)
+    migrated = _migrate(folder, json=json)
     verified = _verify_days(sst, folder / "sst-files", grid) + _verify_profiles(argo, folder / "argo-files")
     picture = _draw(folder, grid, before, _days(sst))
     result = {
@@ -131,7 +133,12 @@ def run(directory: Path | None = None, json: bool = False) -> dict[str, Any]:  #
         "kind": "demo",
         "directory": str(folder),
         "steps": [{"collection": story.title, **row} for story in stories for row in story.rows],
-        "verified": {"values": verified, "equal": True},
+        "migration": {
+            "set": demo_sensors.TITLE,
+            "steps": migrated[0],
+            "verified": {"values": migrated[1], "equal": True},
+        },
+        "verified": {"values": verified + migrated[1], "equal": True},
         "picture": str(picture),
         "seconds": round(time.perf_counter() - started, 3),
     }
@@ -140,6 +147,16 @@ def run(directory: Path | None = None, json: bool = False) -> dict[str, Any]:  #
     else:
         _print_end(folder, result)
     return result
+
+
+def _migrate(folder: Path, *, json: bool) -> tuple[list[dict[str, Any]], int]:
+    """The second job, on Parquet files."""
+    if not json:
+        _say(f"\n[bold]{demo_sensors.TITLE}[/bold]")
+    rows, compared = demo_sensors.play(folder)
+    if not json:
+        demo_sensors.print_table(rows)
+    return rows, compared
 
 
 def _satellite_story(grid: SstGrid) -> Story:
@@ -206,7 +223,9 @@ def _float_story() -> Story:
 
 
 def _need_packages() -> None:
-    missing = [name for name in ("matplotlib", "netCDF4", "xarray", "zarr") if find_spec(name) is None]
+    missing = [
+        name for name in ("duckdb", "matplotlib", "netCDF4", "pyarrow", "xarray", "zarr") if find_spec(name) is None
+    ]
     if missing:
         raise InvalidError(f"the demo needs the packages `{', '.join(missing)}`", "pip install 'regraft[demo]'")
 
@@ -392,11 +411,13 @@ def _print_end(folder: Path, result: dict[str, Any]) -> None:
 
     console = Console(highlight=False, soft_wrap=True)
     console.print(
-        f"\n[bold]Equal[/bold] to the files that are left, read with xarray: {result['verified']['values']:,} values."
+        f"\n[bold]Equal[/bold] to the files that are left, read with xarray and pyarrow: "
+        f"{result['verified']['values']:,} values."
     )
     console.print(f"[bold]Picture[/bold]  {result['picture']}")
     console.print(f"[bold]Took[/bold]     {result['seconds']:.1f} s, the making of the files included\n")
     console.print("Try next:")
     console.print(f"  regraft zarr history {folder / 'sst.yaml'}")
     console.print(f"  regraft zarr provenance {folder / 'sst.yaml'}")
+    console.print(f"  regraft parquet plan {folder / 'sensors.yaml'}")
     console.print(f"  rm {folder / 'sst-files' / day_name(6)} && regraft zarr plan {folder / 'sst.yaml'}")

@@ -1,7 +1,7 @@
 """The second half of `regraft demo`: a small data set of sensor files is taken from version 1 to 3, and back.
 
-As in the first half every event is followed by what a user would call, and at the end the files are read with pyarrow and
-compared: old columns with copies that regraft never saw, new columns with a computation of their own.
+As in the first half every event is followed by what a user would call, and at the end the files are read with pyarrow
+and compared: old columns with copies that regraft never saw, new columns with a computation of their own.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from regraft.migration_results import MigrationReport
 
-__all__ = ["CONFIG", "READINGS", "STEPS", "TITLE", "play", "write_sensor_file", "write_set"]
+__all__ = ["CONFIG", "READINGS", "STEPS", "TITLE", "play", "print_table", "write_sensor_file", "write_set"]
 
 TITLE = "A data set of sensor files (plain Parquet) from version 1 to 3, and back"
 FILES = 8
@@ -33,7 +33,7 @@ READINGS = 18
 """Columns that no step looks at."""
 
 CONFIG = """\
-# Sensor files that gain two computed columns, get one renamed and lose one; everything else stays as it is, byte for byte.
+# Sensor files gain two computed columns, one is renamed and one goes; everything else stays as it is, byte for byte.
 kind: migration-set
 name: demo-sensors
 data: {url: sensors, suffix: .parquet}
@@ -216,7 +216,7 @@ def _with_missing(report: MigrationReport, failed: list[dict[str, Any]]) -> Migr
 
 
 def _row(arrived: str, report: MigrationReport, milliseconds: float) -> dict[str, Any]:
-    words = {"done": "migrated", "missing_step": "no step", "conflict": "left alone: changed", "rolled_back": "rolled back"}
+    words = {"done": "migrated", "missing_step": "no step", "conflict": "left alone", "rolled_back": "rolled back"}
     did = "; ".join(f"{count} {words.get(state, state)}" for state, count in report.counts.items())
     totals = report["totals"]
     usage = report.get("usage", {})
@@ -257,6 +257,17 @@ def _must(holds: bool, expected: str) -> None:  # noqa: FBT001 - reads as a sent
         raise CorruptError(f"the data set is not as it should be: expected {expected}", "please report it")
 
 
-def cost_text(row: dict[str, Any]) -> str:
-    """What an event moved, for the table."""
-    return f"{bytes_text(row['bytes_read'])} read, {bytes_text(row['bytes_written'])} written"
+def print_table(rows: list[dict[str, Any]]) -> None:
+    """Prints what happened, as the first half of the demo does."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("what happened")
+    table.add_column("what regraft did")
+    for name in ("read", "written", "left as it was", "ms"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        moved = [bytes_text(row[name]) for name in ("bytes_read", "bytes_written", "bytes_kept")]
+        table.add_row(row["arrived"], row["did"], *moved, f"{row['milliseconds']:.0f}")
+    Console(highlight=False).print(table)

@@ -233,8 +233,8 @@ def _cost(totals: Mapping[str, Any]) -> str:
     dollars = totals.get("dollars") or {}
     prices = dollars.get("price_table")
     return (
-        f"about {cell(round(totals.get('seconds', 0), 1))} s and ${dollars.get('total', 0):.4f} "
-        f"(requests ${dollars.get('requests', 0):.4f}, compute ${dollars.get('compute', 0):.4f}"
+        f"about {cell(round(totals.get('seconds', 0), 1))} s and ${dollars.get('total', 0):.2g} "
+        f"(requests ${dollars.get('requests', 0):.2g}, compute ${dollars.get('compute', 0):.2g}"
         + (f"; prices of {prices})" if prices else ")")
     )
 

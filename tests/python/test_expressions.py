@@ -115,10 +115,14 @@ def test_expressions(text: str, reads: list[str], values: list[Any]) -> None:
         ("MAP {'a': count}", pa.map_(pa.string(), pa.int64())),
         ("wide", pa.string()),
         ("small", pa.uint8()),
+        ("[{'a': [values]}]", pa.list_(pa.struct([("a", pa.list_(pa.list_(pa.int64())))]))),
+        ("MAP {'a': [values]}", pa.map_(pa.string(), pa.list_(pa.list_(pa.int64())))),
+        ("array_value(count, count)", pa.list_(pa.int64(), 2)),
     ],
 )
 def test_types(text: str, kind: pa.DataType) -> None:
-    assert computed(text).type == kind
+    # Names of list items are part of what is written.
+    assert computed(text).type.equals(kind, check_metadata=True)
 
 
 def test_a_declared_type_wins() -> None:
