@@ -363,6 +363,10 @@ fn check_tags(carried: &Carried, key: &str) -> Result<()> {
 
 /// Checksums of the chunks of a row group that were read and are kept as they are.
 fn note_checksums(task: &Task, row_group: usize, fetched: &Ranges, checksums: &mut Checksums) -> Result<()> {
+    // The pages of no rows are not read.
+    if task.file.row_group_rows(row_group) == 0 {
+        return Ok(());
+    }
     let change = &task.fused.change;
     for column in task.file.columns() {
         let name = column.name();
