@@ -148,7 +148,7 @@ class StepDefinitions:
         with self._lock:
             known = {(other.from_, other.to): number for number, other in enumerate(self.config.steps)}
             number = known.get((step.from_, step.to))
-            if number is not None and self.config.steps[number].python != step.python:
+            if number is not None and (step.python is None or self.config.steps[number].python != step.python):
                 raise InvalidError(f"two steps lead from {step.from_} to {step.to}", "join them into one")
             # The same function again, as when a notebook's cell runs twice: the later definition counts.
             steps = [other for index, other in enumerate(self.config.steps) if index != number]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from regraft.migrations import MigrationSet
     from regraft.progress import ProgressOption
 
-__all__ = ["MigrationPlan", "MigrationReport", "MigrationStatus", "MigrationVerification", "Shard"]
+__all__ = ["MigrationPlan", "MigrationReport", "MigrationStatus", "MigrationVerification", "Shard", "with_refused"]
 
 Shard = tuple[int, int]
 """``(number, count)``, numbers from 1: part 2 of 8 is ``(2, 8)``."""
@@ -235,6 +235,27 @@ class MigrationVerification(Document):
     def to_pandas(self) -> pd.DataFrame:
         """The objects as a data frame."""
         return frame(self._document.get("objects", []))
+
+
+def with_refused(report: Mapping[str, Any], refused: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """A report that also names the objects that the plan refused.
+
+    Args:
+        report: The report's JSON.
+        refused: Objects of the plan.
+    """
+    if not refused:
+        return dict(report)
+    fields = ("key", "state", "from", "to", "message", "hint", "retryable")
+    nothing = {"bytes_read": 0, "bytes_copied": 0, "bytes_written": 0, "seconds": 0.0}
+    added = [{**nothing, **{name: item[name] for name in fields if name in item}} for item in refused]
+    totals = dict(report.get("totals", {}))
+    totals["objects"] = totals.get("objects", 0) + len(added)
+    for item in added:
+        totals[item["state"]] = totals.get(item["state"], 0) + 1
+    outcome = report.get("outcome")
+    outcome = "partial" if outcome in ("done", "nothing") else outcome
+    return {**report, "objects": [*report.get("objects", []), *added], "totals": totals, "outcome": outcome}
 
 
 def _reasons(failed: Sequence[Mapping[str, Any]]) -> str:

@@ -17,6 +17,7 @@ from regraft.migration_results import (
     MigrationStatus,
     MigrationVerification,
     Shard,
+    with_refused,
 )
 from regraft.progress import ProgressOption, reporter
 from regraft.results import Table
@@ -149,13 +150,14 @@ class MigrationSet(StepDefinitions):
             progress: As in `plan`.
 
         Returns:
-            The report. Objects that could not be migrated are in it; they raise nothing.
+            The report. Objects that could not be migrated are in it, and without ``shard`` also those that the plan
+            refused; they raise nothing.
 
         Raises:
             InvalidError: An applied step was edited since, or the plan is for another set.
             UnavailableError: The object store did not answer.
         """
-        return self._apply(plan, _apply_options(shard, run), progress, None)
+        return self._apply(plan, shard, run, progress, None)
 
     def verify(
         self,
@@ -222,8 +224,7 @@ class MigrationSet(StepDefinitions):
         progress: ProgressOption = None,
     ) -> MigrationReport:
         """Like `apply`, for a running event loop; cancelling leaves a state that can be resumed."""
-        options = _apply_options(shard, run)
-        return await in_thread(lambda token: self._apply(plan, options, progress, token))
+        return await in_thread(lambda token: self._apply(plan, shard, run, progress, token))
 
     async def verify_async(
         self,
@@ -290,11 +291,19 @@ class MigrationSet(StepDefinitions):
             return MigrationPlan(json.loads(core.plan(request, tell, token)), self)
 
     def _apply(
-        self, plan: MigrationPlan, options: str, progress: ProgressOption, token: CancelToken | None
+        self,
+        plan: MigrationPlan,
+        shard: Shard | None,
+        run: str | None,
+        progress: ProgressOption,
+        token: CancelToken | None,
     ) -> MigrationReport:
+        options = _apply_options(shard, run)
         core = self._core()
         with reporter(progress, f"apply {self.name}") as tell:
-            return MigrationReport(json.loads(core.apply(plan.to_json(), options, tell, token)), self)
+            document = json.loads(core.apply(plan.to_json(), options, tell, token))
+        # What the plan refused was never begun; a report of the whole names it, a shard leaves that to the plan.
+        return MigrationReport(document if shard else with_refused(document, plan.failed), self)
 
     def _verify(self, request: str, progress: ProgressOption, token: CancelToken | None) -> MigrationVerification:
         core = self._core()
