@@ -125,7 +125,11 @@ def run(directory: Path | None = None, json: bool = False) -> dict[str, Any]:  #
         if not json:
             _print_table(story)
     sst, argo = (open_collection(folder / story.config) for story in stories)
-    migrated = _migrate(folder, json=json)
+    if not json:
+        _say(f"\n[bold]{demo_sensors.TITLE}[/bold]")
+    migrated = demo_sensors.play(folder)
+    if not json:
+        demo_sensors.print_table(migrated[0])
     verified = _verify_days(sst, folder / "sst-files", grid) + _verify_profiles(argo, folder / "argo-files")
     picture = _draw(folder, grid, before, _days(sst))
     result = {
@@ -147,16 +151,6 @@ def run(directory: Path | None = None, json: bool = False) -> dict[str, Any]:  #
     else:
         _print_end(folder, result)
     return result
-
-
-def _migrate(folder: Path, *, json: bool) -> tuple[list[dict[str, Any]], int]:
-    """The second job, on Parquet files."""
-    if not json:
-        _say(f"\n[bold]{demo_sensors.TITLE}[/bold]")
-    rows, compared = demo_sensors.play(folder)
-    if not json:
-        demo_sensors.print_table(rows)
-    return rows, compared
 
 
 def _satellite_story(grid: SstGrid) -> Story:

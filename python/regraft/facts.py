@@ -176,8 +176,8 @@ def _requests(subject: Submission | Settlement | Unlocked) -> Facts:
 
 
 def _gaps(gaps: Gaps) -> Facts:
-    count = gaps.get("count", 0)
-    said = Facts("Gaps", f"{gaps.get('collection')}: {count(count, 'gap')} along {gaps.get('axis')}")
+    number = gaps.get("count", 0)
+    said = Facts("Gaps", f"{gaps.get('collection')}: {count(number, 'gap')} along {gaps.get('axis')}")
     if gaps.get("step"):
         said.lines.append(f"step {gaps['step']}")
     labels = [[str(label), gap] for gap in ("missing", "blank") for label in gaps.get(gap, [])]

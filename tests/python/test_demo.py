@@ -77,11 +77,19 @@ def test_the_demo_does_what_its_story_says(tmp_path: Path, capsys: pytest.Captur
         {"blank": 1},
         {},
     ]
+    assert [step["actions"] for step in result["migration"]["steps"]] == [
+        {"done": 8},
+        {"done": 8, "conflict": 1, "missing_step": 1},
+        {"done": 1, "missing_step": 1},
+        {"rolled_back": 8},
+    ]
+    assert result["migration"]["verified"]["values"] > 1_000_000
     assert result["seconds"] < 60
     assert Path(result["picture"]).is_file()
     printed = capsys.readouterr()
     assert "what regraft did" in printed.out
     assert "regraft zarr provenance" in printed.out
+    assert "regraft parquet plan" in printed.out
     with xr.open_zarr(tmp_path / "demo" / "sst.zarr") as dataset:
         assert dataset.sizes["time"] == 7
 
