@@ -145,14 +145,23 @@ def _report(report: Report) -> Facts:
 
 
 def _status(status: Status) -> Facts:
-    if not status.get("store_exists", True):
-        return Facts("Status", f"{status.get('collection')}: there is no store at {status.get('store')} yet")
-    said = Facts("Status", f"{status.get('collection')}: {status.get('store')}")
-    rows = []
-    for name, value in status.items():
-        if name in ("collection", "store", "store_exists") or value is None:
-            continue
-        rows.append([name.replace("_", " "), cell(value)])
+    there = status.get("store_exists", True)
+    title = str(status.get("store")) if there else f"there is no store at {status.get('store')} yet"
+    said = Facts("Status", f"{status.get('collection')}: {title}")
+    lease = status.get("lease") or {}
+    if status.busy:
+        since = f" since {lease['since']}" if lease.get("since") else ""
+        said.lines.append(f"{lease.get('holder')} writes{since}, epoch {lease.get('epoch')}")
+    if status.pending:
+        said.lines.append(f"{count(status.pending, 'request')} to be settled: `regraft zarr drain`")
+    if status.get("unfinished"):
+        said.lines.append("a commit was left unfinished: the next worker repairs it before anything else")
+    apart = ("collection", "store", "store_exists", "locked_by", "lease", "pending", "unfinished")
+    rows = [
+        [name.replace("_", " "), cell(value)]
+        for name, value in status.items()
+        if there and name not in apart and value is not None
+    ]
     said.grids = [Grid("", ("what", "value"), rows)]
     return said
 

@@ -104,6 +104,7 @@ def watch(
     """
     worker = _Worker(collection, queue, threading.Event() if stop is None else stop, tell)
     with worker.signals(), worker.kept_hidden():
+        _log.info("%s: following %s", collection.name, queue.url)
         worker.run(once=once)
     return worker.summary()
 

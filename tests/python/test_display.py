@@ -11,6 +11,8 @@ from regraft.config_file import load_config
 from regraft.facts import STATES
 from regraft.progress import bytes_text, reporter, usage_text
 from regraft.results import Gaps, Plan, Report, Status, Table, Verification
+from regraft.results_inbox import Settlement, Submission, Unlocked
+from regraft.watch import WatchSummary
 
 HOSTILE = "2022/<script>alert(1)</script>&\"'.nc"
 
@@ -105,6 +107,22 @@ SUBJECTS = {
     "plan": plan(),
     "report": Report(REPORT),
     "status": Status({"collection": "sst", "store": HOSTILE, "store_exists": True, "sources": 5, "locked_by": None}),
+    "busy": Status(
+        {
+            "collection": "sst",
+            "store": "/x",
+            "pending": 3,
+            "unfinished": True,
+            "lease": {"holder": HOSTILE, "epoch": 4, "since": "2022-01-05T00:00:00.000Z", "free": False},
+        }
+    ),
+    "busy report": Report({"collection": "sst", "outcome": "busy", "holder": HOSTILE, "changes": []}),
+    "submission": Submission({"collection": "sst", "ids": ["1", "2"], "duplicates": 1, "ignored": [HOSTILE]}),
+    "settlement": Settlement(
+        {"collection": "sst", "done": {"1": {"commit": 7, "outcome": "done"}}, "pending": [HOSTILE]}
+    ),
+    "unlocked": Unlocked({"collection": "sst", "was": HOSTILE, "epoch": 5}),
+    "watched": WatchSummary({"collection": "sst", "queue": HOSTILE, "messages": 7, "commits": [1, 2]}),
     "no store": Status({"collection": "sst", "store": "/x", "store_exists": False}),
     "gaps": Gaps(
         {"collection": "sst", "axis": "time", "step": "1D", "missing": ["2022-01-03"], "blank": [HOSTILE], "count": 2}
@@ -303,3 +321,15 @@ def test_progress_in_a_notebook(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
         tell(EVENT)
         tell({**EVENT, "stage": "publish", "total": 0})
     assert capsys.readouterr().out == ""
+
+
+def test_who_writes_and_what_waits_is_said() -> None:
+    text = repr(SUBJECTS["busy"])
+    assert "writes since 2022-01-05T00:00:00.000Z, epoch 4" in text
+    assert "3 requests to be settled" in text
+    assert "left unfinished" in text
+    assert cast("Status", SUBJECTS["busy"]).busy
+    assert not cast("Status", SUBJECTS["no store"]).busy
+    assert "the store is held by" in repr(SUBJECTS["busy report"])
+    assert "1 request settled, 1 still waiting" in repr(SUBJECTS["settlement"])
+    assert "1 of them waited already" in repr(SUBJECTS["submission"])

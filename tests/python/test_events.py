@@ -311,3 +311,59 @@ def test_any_text_is_read_or_refused(payload: bytes | str) -> None:
 
 def test_quoting_is_the_one_of_s3() -> None:
     assert quote_plus("a b+c", safe="/") == "a+b%2Bc"
+
+
+@pytest.mark.s3
+def test_what_services_really_send(ministack_server: Any) -> None:
+    """A bucket that tells a queue, EventBridge and a topic with two subscriptions; the same four events by each way."""
+    import boto3
+
+    keys = {"aws_access_key_id": "admin", "aws_secret_access_key": "secret123", "region_name": "us-east-1"}
+    make = lambda service: boto3.client(service, endpoint_url=ministack_server.endpoint, **keys)  # noqa: E731
+    s3_client, sqs, sns_client, bridge = make("s3"), make("sqs"), make("sns"), make("events")
+    bucket = ministack_server.new_bucket()
+    s3_client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    urls, names = {}, {}
+    for way in ("direct", "raw", "wrapped", "bridge"):
+        urls[way] = sqs.create_queue(QueueName=f"ways-{way}")["QueueUrl"]
+        attributes = sqs.get_queue_attributes(QueueUrl=urls[way], AttributeNames=["QueueArn"])["Attributes"]
+        names[way] = attributes["QueueArn"]
+    topic = sns_client.create_topic(Name="ways")["TopicArn"]
+    raw = {"RawMessageDelivery": "true"}
+    sns_client.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=names["raw"], Attributes=raw)
+    sns_client.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=names["wrapped"])
+    pattern = {"source": ["aws.s3"], "detail": {"bucket": {"name": [bucket]}}}
+    bridge.put_rule(Name="ways", EventPattern=json.dumps(pattern))
+    bridge.put_targets(Rule="ways", Targets=[{"Id": "queue", "Arn": names["bridge"]}])
+    wanted = ["s3:ObjectCreated:*", "s3:ObjectRemoved:*"]
+    s3_client.put_bucket_notification_configuration(
+        Bucket=bucket,
+        NotificationConfiguration={
+            "QueueConfigurations": [{"QueueArn": names["direct"], "Events": wanted}],
+            "TopicConfigurations": [{"TopicArn": topic, "Events": wanted}],
+            "EventBridgeConfiguration": {},
+        },
+    )
+    s3_client.put_object(Bucket=bucket, Key=ODD, Body=b"1")
+    version = s3_client.put_object(Bucket=bucket, Key=ODD, Body=b"2")["VersionId"]
+    s3_client.delete_object(Bucket=bucket, Key=ODD)
+    s3_client.delete_object(Bucket=bucket, Key=ODD, VersionId=version)
+
+    found: dict[str, list[Event]] = {}
+    for way, url in urls.items():
+        messages: list[Any] = []
+        # The test event came to every way but EventBridge.
+        expected = 4 if way == "bridge" else 5
+        for _ in range(20):
+            messages += sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10, WaitTimeSeconds=1).get("Messages", [])
+            if len(messages) >= expected:
+                break
+        reading = read_events({"Messages": messages})
+        assert (reading.refused, reading.ignored, len(messages)) == ([], expected - 4, expected)
+        found[way] = sorted(reading.events, key=lambda event: event.sequencer or "")
+    for events in found.values():
+        assert [event.operation for event in events] == ["put", "put", "remove", "remove"]
+        assert {event.url for event in events} == {f"s3://{bucket}/{ODD}"}
+        assert [event.sequencer for event in events] == [event.sequencer for event in found["direct"]]
+        assert fold_events(reversed(events)) == [events[3]]
+    assert found["direct"][1].version == found["direct"][3].version == version

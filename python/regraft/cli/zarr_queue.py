@@ -131,6 +131,7 @@ def watch(
     collection = opened(config, settings)
     if not quiet:
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
+        logging.getLogger("botocore").setLevel(logging.WARNING)
     options = collection.config.source.storage_options
     followed = Queue(queue, options, endpoint_url=endpoint_url, region=region)
 
