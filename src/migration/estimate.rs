@@ -5,7 +5,7 @@ use super::document::PlannedObject;
 use super::fetch::{Batch, joined};
 use super::fuse::Fused;
 use crate::error::Result;
-use crate::parquet::{DataType, Decision, File, TAIL};
+use crate::parquet::{DataType, Decision, File, Layout, TAIL};
 
 /// Up to so many bytes an object on a service is read and put whole: parts of an upload are not smaller.
 pub const SMALL_OBJECT: u64 = 5 << 20;
@@ -89,8 +89,12 @@ pub fn work(file: &File, fused: &Fused, batches: &[Batch], decision: &Decision, 
             requests: Requests { get: 1, head: 1 + tags, put: 1, ..Requests::default() },
             memory: held + 2 * file.length() + written,
         },
+        // Kept chunks are read for their checksums where nothing of the file before is left.
         Place::Files => Work {
-            read: footer + inputs + index_bytes,
+            read: footer
+                + inputs
+                + index_bytes
+                + if decision.layout == Layout::Contiguous { kept.saturating_sub(inputs) } else { 0 },
             copied: kept,
             written,
             requests: Requests { get: reads, head: 1, put: 1, ..Requests::default() },

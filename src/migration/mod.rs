@@ -41,12 +41,14 @@
 
 pub mod apply;
 pub mod binding;
+mod checksum;
 mod compare;
 pub mod config;
 pub mod cost;
 pub mod document;
 pub mod estimate;
 pub mod fetch;
+mod former;
 pub mod fuse;
 pub mod graph;
 pub mod planning;

@@ -3,12 +3,12 @@
 //! Every read carries the ETag that was planned, and so does the commit; in between nothing is written. The new version
 //! lands in footer, tag and data by that one commit.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures::stream::{self, StreamExt, TryStreamExt};
 
 use super::Migrations;
+use super::checksum::{self, Checksums};
 use super::document::{PlannedObject, State};
 use super::estimate::{Place, SMALL_OBJECT, new_bytes};
 use super::fetch::{Batch, batches, joined};
@@ -45,9 +45,6 @@ struct Task {
     batches: Vec<Batch>,
     decision: Decision,
 }
-
-/// Checksums of kept column chunks that were read, by row group and leaf.
-type Checksums = BTreeMap<String, u32>;
 
 impl Migrations {
     /// Migrates one planned object; what goes wrong with it is in its report.
@@ -95,11 +92,19 @@ impl Migrations {
         shared.run.check()?;
 
         let indexes = self.indexes(object, &task, whole.as_ref(), report).await?;
-        let (columns, checksums) = self.new_columns(object, &task, whole.as_ref(), shared, report).await?;
+        let (columns, mut checksums) = self.new_columns(object, &task, whole.as_ref(), shared, report).await?;
+        let kept = self.keeps(inspected.meta.version.as_deref()).await?;
+        if task.decision.layout == Layout::Contiguous && !kept {
+            // Nothing of the file before is left to compare with; where its bytes are near, their checksums are.
+            if let Some(whole) = &whole {
+                checksum::note_all(&task.file, &task.fused, whole, &mut checksums)?;
+            } else if shared.place == Place::Files {
+                report.bytes_read += self.note_kept(&task.file, &task.fused, &task.etag, &mut checksums).await?;
+            }
+        }
         shared.run.check()?;
 
         let key = &self.config.version.key;
-        let kept = self.keeps(inspected.meta.version.as_deref()).await?;
         let stamp = self.stamp(object, &task, &inspected, kept, shared.id);
         let mut change = task.fused.change.clone();
         change.key_values.push((key.clone(), Some(object.to.to_string())));
@@ -264,7 +269,7 @@ impl Migrations {
                     let input = read::batch(&task.file, row_group, &task.fused.reads, &fetched).context(place)?;
                     let output = binder.evaluate(&task.fused, &input).context(place)?;
                     encoder.row_group(&output).context(place)?;
-                    note_checksums(&task, row_group, &fetched, &mut checksums)?;
+                    checksum::note(&task.file, &task.fused, row_group, &fetched, &mut checksums)?;
                 }
                 Ok((encoder, checksums))
             })
@@ -357,28 +362,6 @@ fn check_tags(carried: &Carried, key: &str) -> Result<()> {
     if carried.tags.len() > MOST {
         return Err(Error::invalid(format!("`{key}` has `{MOST}` tags already, none is left for its version"))
             .hint("take a tag away"));
-    }
-    Ok(())
-}
-
-/// Checksums of the chunks of a row group that were read and are kept as they are.
-fn note_checksums(task: &Task, row_group: usize, fetched: &Ranges, checksums: &mut Checksums) -> Result<()> {
-    // The pages of no rows are not read.
-    if task.file.row_group_rows(row_group) == 0 {
-        return Ok(());
-    }
-    let change = &task.fused.change;
-    for column in task.file.columns() {
-        let name = column.name();
-        let read = task.fused.reads.iter().any(|read| read == name);
-        let replaced = change.adds.iter().any(|add| add.replaces.as_deref() == Some(name));
-        if !read || replaced || change.drops.iter().any(|drop| drop == name) {
-            continue;
-        }
-        if let Some(chunk) = column.chunks.get(row_group).filter(|chunk| !chunk.range.is_empty()) {
-            let bytes = fetched.get(chunk.range.clone())?;
-            checksums.insert(format!("{row_group}/{}", column.path.join(".")), crc32c::crc32c(&bytes));
-        }
     }
     Ok(())
 }

@@ -5,26 +5,26 @@
 //! of the run; in a widened file the old footer within it), and new columns against what the steps compute again.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::ops::Range;
 
 use futures::stream::{self, StreamExt};
 use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::Migrations;
-use super::compare::{compare_places, compare_rows, compare_schema, new_name, old_path, renamed};
+use super::compare::{compare_schema, new_name, old_path, renamed};
 use super::document::{SCHEMA_VERSION, Trouble};
+use super::fetch::joined;
+use super::former::{Before, Former};
 use super::fuse::Fused;
 use super::pool::on_pool;
 use super::report::{ObjectReport, Seconds, Verification, VerifiedObject, VerifiedTotals};
-use super::rewrite::keeps_prefix;
 use super::runs::check_run;
 use super::scan::{Looked, Sight};
-use super::stamp::Stamp;
+use super::stamp::{STAMP_KEY, Stamp};
 use crate::error::{Context, Error, Kind, Result};
-use crate::parquet::{Array, FIRST_READ, File, Ranges, Schema, read};
+use crate::parquet::{Array, Change, File, Ranges, read, verify};
 use crate::progress::Run;
-use crate::store::{ETag, Object, ObjectMeta};
 
 /// What is to be verified.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -44,11 +44,8 @@ pub struct VerifyRequest {
     pub keys: Option<Vec<String>>,
 }
 
-/// The file before, as far as it can be known.
-struct Before {
-    file: Option<File>,
-    fused: Option<Arc<Fused>>,
-}
+/// Bytes that are compared at once.
+const SLICE: u64 = 8 << 20;
 
 impl Migrations {
     /// Verifies what was migrated.
@@ -205,84 +202,65 @@ impl Migrations {
         }
         object.checked.push("version".into());
         let before = self.before(looked, stamp, object).await?;
-        if let Some(old) = &before.file {
-            compare_rows(old, &looked.file)?;
-            object.checked.push("rows".into());
-        }
-        if let Some(fused) = &before.fused {
-            compare_schema(fused, &looked.file)?;
-            object.checked.push("schema".into());
-            if let Some(old) = &before.file {
-                compare_places(fused, old, &looked.file, keeps_prefix(stamp.layout))?;
-                object.checked.push("kept columns".into());
+        let new = &looked.file;
+        let change = before.fused.as_ref().map(|fused| changed(fused, new, &self.config.version.key));
+        match (&before.former, &before.fused, &change) {
+            (Some(former), Some(_), Some(change)) => {
+                let findings = verify::compare(&former.file, new, change)?;
+                if !findings.is_empty() {
+                    let messages: Vec<_> = findings.iter().map(|finding| finding.message.as_str()).collect();
+                    return Err(Error::corrupt(messages.join("; ")));
+                }
+                object.checked.extend(["rows", "schema", "kept columns"].map(str::to_owned));
             }
+            (None, Some(fused), _) => {
+                compare_schema(fused, new)?;
+                object.checked.push("schema".into());
+            }
+            _ => {}
+        }
+        if let Some(known) = known.filter(|known| known.rows != 0 && known.rows != new.rows()) {
+            return Err(Error::corrupt(format!("expected `{}` rows, found `{}`", known.rows, new.rows())));
         }
         if deep {
             run.check()?;
+            if let (Some(former), Some(change)) = (&before.former, &change) {
+                self.compare_bytes(looked, former, change, stamp, object).await?;
+            }
             self.compare_checksums(looked, known, before.fused.as_deref(), object).await?;
             self.recompute(looked, &before, run, object).await?;
         }
         Ok(())
     }
 
-    /// The file before, out of the widened file, and the steps that were applied to it.
-    async fn before(&self, looked: &Looked, stamp: &Stamp, object: &mut VerifiedObject) -> Result<Before> {
-        let mut chain = Vec::new();
-        for applied in &stamp.steps {
-            let step = self.config.steps.iter().position(|step| {
-                (step.from, step.to, &step.fingerprint) == (applied.from, applied.to, &applied.fingerprint)
-            });
-            let Some(step) = step else {
-                object.trouble.message = Some(format!(
-                    "the step `{}→{}` is not in the configuration as it was applied: new columns are not compared",
-                    applied.from, applied.to
-                ));
-                return Ok(Before { file: self.old_file(looked, stamp).await?, fused: None });
-            };
-            chain.push(step);
+    /// What was kept, byte for byte against the version before, where the bucket still has it.
+    async fn compare_bytes(
+        &self,
+        looked: &Looked,
+        former: &Former,
+        change: &Change,
+        stamp: &Stamp,
+        object: &mut VerifiedObject,
+    ) -> Result<()> {
+        let Some(version) = &former.version else { return Ok(()) };
+        for kept in verify::kept_ranges(&former.file, &looked.file, change, stamp.layout)? {
+            let length = kept.old.end - kept.old.start;
+            for start in (0..length).step_by(SLICE as usize) {
+                let slice = |from: u64| from + start..from + length.min(start + SLICE);
+                let old = self.data.get_version_range(&looked.meta.key, version, slice(kept.old.start)).await?;
+                let new = self.part(looked, slice(kept.new.start)).await?;
+                if old != new {
+                    return Err(Error::corrupt(format!(
+                        "the bytes `{:?}` are not those of the version before at `{:?}`",
+                        slice(kept.new.start),
+                        slice(kept.old.start)
+                    )));
+                }
+            }
+            object.compared += 1;
         }
-        let file = self.old_file(looked, stamp).await?;
-        let fused = match &file {
-            Some(file) => Some(self.binder.fused(&chain, file.schema()).await?),
-            None => self.fused_backwards(&chain, stamp, &looked.file).await?,
-        };
-        Ok(Before { file, fused })
-    }
-
-    /// The old footer within a widened file.
-    async fn old_file(&self, looked: &Looked, stamp: &Stamp) -> Result<Option<File>> {
-        if !keeps_prefix(stamp.layout) {
-            return Ok(None);
-        }
-        let (key, length) = (&looked.meta.key, stamp.previous.length);
-        if length >= looked.meta.size {
-            return Err(Error::corrupt(format!(
-                "expected more than the `{length}` bytes of the file before, found `{}`",
-                looked.meta.size
-            )));
-        }
-        let tail = length.saturating_sub(FIRST_READ)..length;
-        let mut bytes = self.data.get_ranges(key, &[tail], Some(&looked.meta.etag)).await?;
-        // The object as it would be if it ended there: reads beyond carry the ETag of the whole.
-        let meta = ObjectMeta { size: length, ..looked.meta.clone() };
-        let object = Object { bytes: bytes.pop().unwrap_or_default(), meta };
-        self.parse(key, object).await.map(Some)
-    }
-
-    /// The steps over a file whose form before is not stored anywhere: where they only added and renamed, it can be told
-    /// from the file as it is.
-    async fn fused_backwards(&self, chain: &[usize], stamp: &Stamp, file: &File) -> Result<Option<Arc<Fused>>> {
-        let changes = &stamp.columns;
-        if !(changes.dropped.is_empty() && changes.recast.is_empty()) {
-            return Ok(None);
-        }
-        let fields = file.schema().fields().iter().filter(|field| !changes.added.contains(field.name()));
-        let fields = fields.map(|field| {
-            let old = changes.renamed.iter().find(|(_, new)| new == field.name());
-            old.map_or_else(|| field.as_ref().clone(), |(old, _)| field.as_ref().clone().with_name(old))
-        });
-        let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
-        self.binder.fused(chain, &schema).await.map(Some)
+        object.checked.push("bytes".into());
+        Ok(())
     }
 
     /// Kept chunks that the run read, against the checksums that it noted.
@@ -310,8 +288,7 @@ impl Migrations {
             wanted.push((name, chunk.range.clone(), *checksum));
         }
         for (name, range, checksum) in wanted {
-            let mut bytes = self.data.get_ranges(&looked.meta.key, &[range], Some(&looked.meta.etag)).await?;
-            let found = crc32c::crc32c(&bytes.pop().unwrap_or_default());
+            let found = crc32c::crc32c(&self.part(looked, range).await?);
             if found != checksum {
                 return Err(Error::corrupt(format!(
                     "the kept column chunk `{name}`: expected the checksum `{checksum:08x}`, found `{found:08x}`"
@@ -328,8 +305,8 @@ impl Migrations {
     /// Computes the new columns again.
     async fn recompute(&self, looked: &Looked, before: &Before, run: &Run, object: &mut VerifiedObject) -> Result<()> {
         let Some(fused) = &before.fused else { return Ok(()) };
-        let (old, names) = match &before.file {
-            Some(old) => (old.clone(), fused.reads.clone()),
+        let (old, names) = match &before.former {
+            Some(former) => (former.file.clone(), fused.reads.clone()),
             // The inputs as they are called now.
             None => (looked.file.clone(), fused.reads.iter().map(|name| new_name(fused, name)).collect()),
         };
@@ -338,8 +315,8 @@ impl Migrations {
         let outputs = read::ranges(&looked.file, &results)?;
         for (row_group, (needs, made)) in inputs.iter().zip(&outputs).enumerate() {
             run.check()?;
-            let inputs = self.fetch_needed(&looked.meta.key, &looked.meta.etag, needs).await?;
-            let outputs = self.fetch_needed(&looked.meta.key, &looked.meta.etag, made).await?;
+            let inputs = self.fetch_needed(looked, before.former.as_ref(), needs).await?;
+            let outputs = self.fetch_needed(looked, None, made).await?;
             let (old, new, names, results) = (old.clone(), looked.file.clone(), names.clone(), results.clone());
             let (fused, binder) = (fused.clone(), self.binder.clone());
             on_pool(move || {
@@ -366,15 +343,27 @@ impl Migrations {
         Ok(())
     }
 
-    async fn fetch_needed(&self, key: &str, etag: &ETag, needed: &[std::ops::Range<u64>]) -> Result<Ranges> {
-        let reads = super::fetch::joined(needed);
+    /// Bytes of the file before, or of the object as it is.
+    async fn fetch_needed(&self, looked: &Looked, former: Option<&Former>, needed: &[Range<u64>]) -> Result<Ranges> {
         let mut parts = Vec::new();
-        for range in reads {
-            let mut bytes = self.data.get_ranges(key, std::slice::from_ref(&range), Some(etag)).await?;
-            parts.push((range, bytes.pop().unwrap_or_default()));
+        for range in joined(needed) {
+            let bytes = match former {
+                Some(former) => self.former_part(looked, former, range.clone()).await?,
+                None => self.part(looked, range.clone()).await?,
+            };
+            parts.push((range, bytes));
         }
         Ranges::new(parts)
     }
+}
+
+/// The change as it was written: with the key-values that the file has now.
+fn changed(fused: &Fused, new: &File, version_key: &str) -> Change {
+    let mut change = fused.change.clone();
+    for key in [version_key, STAMP_KEY] {
+        change.key_values.push((key.to_owned(), new.key_value(key).map(str::to_owned)));
+    }
+    change
 }
 
 /// The last migration of what was looked at.

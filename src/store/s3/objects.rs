@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::ops::Range;
 
 use bytes::Bytes;
 use object_store::signer::Method;
@@ -188,6 +189,18 @@ impl S3 {
     /// The bytes of one version.
     pub(in crate::store) async fn get_version(&self, key: &str, version: &str) -> Attempt<Bytes> {
         Ok(self.send(Call::new(Method::GET, key).version(Some(version))).await?.body)
+    }
+
+    /// Some bytes of one version.
+    pub(in crate::store) async fn get_version_range(
+        &self,
+        key: &str,
+        version: &str,
+        range: &Range<u64>,
+    ) -> Attempt<Bytes> {
+        let last = range.end.saturating_sub(1);
+        let call = Call::new(Method::GET, key).version(Some(version));
+        Ok(self.send(call.header("range", format!("bytes={}-{last}", range.start))).await?.body)
     }
 }
 
