@@ -131,3 +131,6 @@ fn set(entries: &mut Vec<Struct>, key: &str, value: Option<&str>) {
         entries.push([(key_value::KEY, Value::text(key)), (key_value::VALUE, value)].into_iter().collect());
     }
 }
+
+#[cfg(test)]
+mod tests;
