@@ -475,8 +475,8 @@ def probe_store(url: str, storage_options: dict[str, str]) -> str:
         storage_options: Options of the object store.
 
     Returns:
-        JSON: ``url`` and ``checks``, each with ``what``, ``state`` (``ok``, ``missing``, ``failed``), ``detail`` and, where
-        one is known, ``hint``.
+        JSON: ``url`` and ``checks``, each with ``what``, ``state`` (``ok``, ``missing``, ``failed``), ``detail`` and,
+        where one is known, ``hint``.
 
     Raises:
         InvalidError: The URL or an option is not understood.
