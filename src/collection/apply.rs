@@ -14,6 +14,7 @@ use super::ledger::{Action, CommitRecord, SettledIntent};
 use super::planning::{Examined, Work};
 use super::proof::Proof;
 use super::session::{Session, Settled};
+use super::staging::Doors;
 use super::turn::{Totals, Turn};
 use super::writes::writes;
 use crate::error::{Error, Result};
@@ -38,19 +39,15 @@ impl Collection {
         let mut turn = self.begin(Some(wait)).await?;
         let outcome = self.apply_in(&mut turn, plan, run, &mut totals).await;
         let unchanged = turn.session.axis_change(&turn.session.unchanged(), &self.config);
-        self.end(turn, outcome.is_ok()).await;
+        self.end(turn).await;
         outcome?;
         Ok(totals.report(self, unchanged))
     }
 
     async fn apply_in(&self, turn: &mut Turn, plan: &Plan, run: &Run, totals: &mut Totals) -> Result<()> {
+        self.recover(turn, run, totals).await?;
         let work = self.still_to_do(plan, &turn.session).await?;
-        let mut batches = self.batches(&work);
-        if batches.is_empty() && turn.session.ledger.torn.is_some() {
-            // Nobody owns what an unfinished commit tore, but it is to be blanked.
-            batches.push(&[]);
-        }
-        for batch in batches {
+        for batch in turn.batches(self, &work) {
             run.check()?;
             self.commit(turn, batch, &[], run, totals).await?;
         }
@@ -74,12 +71,6 @@ impl Collection {
                 work.push(Work { key: change.key.clone(), version, forced: change.forced });
             }
         }
-        for key in &session.doubted {
-            if work.iter().all(|item| item.key != *key) {
-                let version = self.sources.head(key).await?.as_ref().map(super::opening::version_of);
-                work.push(Work { key: key.clone(), version, forced: false });
-            }
-        }
         Ok(work)
     }
 
@@ -92,25 +83,29 @@ impl Collection {
         run: &Run,
         totals: &mut Totals,
     ) -> Result<()> {
-        let (store, session) = (turn.store.clone(), &mut turn.session);
+        turn.announce_attempt(self, batch).await?;
+        let is_redo = turn.session.ledger.journal.unfinished.is_some();
+        turn.session.is_redo = is_redo;
+        let (doors, session) = (turn.doors.clone(), &mut turn.session);
         let usage_before = self.store.counters().usage();
         let opening = Instant::now();
-        let mut examined = self.examine(session, batch, run, true).await?;
-        for (key, _, _) in &examined.misfits {
-            if session.doubted.contains(key) {
-                // Its torn region cannot be written again: it goes to a runner-up, or is blanked.
-                examined.gone.push((key.clone(), false));
-            }
-        }
-        session.doubted.retain(|key| batch.iter().all(|item| item.key != *key));
+        let (deadly, batch) = self.deadly(session, batch);
+        let mut examined = self.examine(session, &batch, run, true).await?;
+        self.set_aside(session, deadly, &mut examined);
         let mut proof = Proof::new(self.config.run.memory / 4);
         let settled = self.settle_and_prove(session, &mut examined, &mut proof, run).await?;
         totals.seconds.open += opening.elapsed().as_secs_f64();
 
         let writing = Instant::now();
+        let mut stage = None;
         if settled.resolution.assignments.iter().any(|assignment| assignment.rewrite) {
             let memory = self.config.run.memory - proof.kept();
-            self.write_layout((&store, session), &examined, &settled, memory, run, totals).await?;
+            stage = self.write_layout((&doors, session), &examined, &settled, memory, run, totals).await?;
+        } else if is_redo && session.group.is_some() {
+            self.publish((&doors.store, session), settled.layout.length_after).await?;
+        }
+        if is_redo {
+            self.remove_beyond(&doors, session).await?;
         }
         totals.seconds.write += writing.elapsed().as_secs_f64();
 
@@ -118,10 +113,14 @@ impl Collection {
         let mut record = self.record(session, &examined, &settled, self.store.counters().usage() - usage_before);
         record.intents = settle(intents, &record);
         let mut changes = Self::changes(session, &examined, &settled);
-        if !record.sources.is_empty() || session.ledger.torn.is_some() {
+        if !record.sources.is_empty() || session.ledger.journal.is_open() {
             let number = session.log.append(&record).await?;
             session.ledger.fold(number, &record);
             totals.commits.push(number);
+        }
+        session.doubt.clear();
+        if let Some(stage) = stage {
+            doors.drop_stage(&stage).await?;
         }
         totals.seconds.publish += publishing.elapsed().as_secs_f64();
 
@@ -220,25 +219,26 @@ impl Collection {
         }
     }
 
-    /// Writes a layout: data, labels, metadata.
+    /// Writes a layout: data, labels, metadata. Returns where the tail of the axis was staged.
     async fn write_layout(
         &self,
-        (store, session): (&Store, &mut Session),
+        (doors, session): (&Doors, &mut Session),
         examined: &Examined,
         settled: &Settled,
         memory: u64,
         run: &Run,
         totals: &mut Totals,
-    ) -> Result<()> {
+    ) -> Result<Option<String>> {
         let structure = session.structure.as_ref().ok_or_else(|| Error::internal("a layout without a structure"))?;
         let fitted: BTreeMap<String, &Fitted> =
             examined.candidates.iter().map(|candidate| (candidate.key.clone(), &candidate.fitted)).collect();
         let writes = writes(structure, &settled.layout, &fitted)?;
         totals.arrays = settled.layout.touched(structure);
-        if let Some(record) = self.prepared(session, settled) {
-            let number = session.log.append(&record).await?;
-            session.ledger.fold(number, &record);
-        }
+        let stage = doors.stage_tail(writes.data.iter().chain(&writes.coordinates)).await?;
+        let record = self.prepared(session, examined, settled, stage.clone());
+        let number = session.log.append(&record).await?;
+        session.ledger.fold(number, &record);
+        let store = &doors.store;
         self.write_arrays(store, &writes.data, memory, run, &mut totals.written).await?;
         self.write_arrays(store, &writes.coordinates, memory, run, &mut totals.written).await?;
         run.tell(&Progress {
@@ -251,7 +251,7 @@ impl Collection {
         });
         self.publish((store, session), settled.layout.length_after).await?;
         session.advance(&settled.layout, &examined.candidates);
-        Ok(())
+        Ok(stage)
     }
 
     async fn write_arrays(
@@ -271,7 +271,6 @@ impl Collection {
                 EmptyChunksConfig::Drop => EmptyChunks::Drop,
                 EmptyChunksConfig::Fill => EmptyChunks::Fill,
             },
-            stage: None,
         };
         let summary: WriteSummary = write(store, writes, &options, run).await?;
         written.chunks_read += summary.chunks_read;
@@ -307,6 +306,9 @@ impl Collection {
             }
             for spec in specs(true) {
                 group.insert(spec.array(structure.format)?)?;
+            }
+            if session.is_redo {
+                group.reread().await?;
             }
             group.publish().await?;
         } else {

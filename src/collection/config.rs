@@ -326,47 +326,33 @@ pub enum Guard {
 
 /// Memory, workers, batches.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct RunConfig {
     /// Bytes of decoded and encoded data held at once.
-    #[serde(default = "default_memory")]
     pub memory: u64,
     /// Sources opened at once; 0 chooses by the machine.
-    #[serde(default)]
     pub workers: usize,
     /// When a batch becomes a commit.
-    #[serde(default)]
     pub batch: BatchConfig,
     /// When a source is set aside.
-    #[serde(default)]
     pub quarantine: QuarantineConfig,
     /// Declares that nobody else writes, for a store without conditional puts.
-    #[serde(default)]
     pub single_writer: bool,
     /// Seconds after its last sign of life in which nobody takes a writer for dead; on object storage.
-    #[serde(default = "default_lease")]
     pub lease: f64,
 }
 
 impl Default for RunConfig {
     fn default() -> Self {
         Self {
-            memory: default_memory(),
+            memory: 2 << 30,
             workers: 0,
             batch: BatchConfig::default(),
             quarantine: QuarantineConfig::default(),
             single_writer: false,
-            lease: default_lease(),
+            lease: 30.0,
         }
     }
-}
-
-fn default_lease() -> f64 {
-    30.0
-}
-
-fn default_memory() -> u64 {
-    2 << 30
 }
 
 /// When a batch becomes a commit.

@@ -120,9 +120,12 @@ impl Collection {
                     break;
                 }
             };
-            let outcome = self.settle_inbox(&mut turn, deadline, run, &mut totals).await;
+            let outcome = match self.recover(&mut turn, run, &mut totals).await {
+                Ok(()) => self.settle_inbox(&mut turn, deadline, run, &mut totals).await,
+                Err(error) => Err(error),
+            };
             unchanged = turn.session.axis_change(&turn.session.unchanged(), &self.config);
-            self.end(turn, outcome.is_ok()).await;
+            self.end(turn).await;
             outcome?;
             let is_late = deadline.is_some_and(|deadline| Instant::now() >= deadline);
             if is_late || inbox.count(1).await? == 0 {
@@ -193,7 +196,7 @@ impl Collection {
                 .collect();
             inbox.acknowledge(&idle).await?;
             totals.settled += idle.len() as u64;
-            for batch in self.batches(&work) {
+            for batch in turn.batches(self, &work) {
                 if is_late() {
                     return Ok(());
                 }
@@ -227,7 +230,7 @@ impl Collection {
     }
 
     /// A source as it is now.
-    async fn look_at(&self, key: &str, forced: bool) -> Result<Work> {
+    pub(super) async fn look_at(&self, key: &str, forced: bool) -> Result<Work> {
         let found = if forced { None } else { self.sources.head(key).await? };
         Ok(Work { key: key.to_owned(), version: found.as_ref().map(version_of), forced })
     }

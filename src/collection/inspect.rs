@@ -100,7 +100,7 @@ impl Collection {
             "runners_up": runners_up,
             "quarantined": ledger.quarantined().count(),
             "last_commit": last,
-            "unfinished": ledger.torn.is_some(),
+            "unfinished": ledger.journal.unfinished,
             "locked_by": lease.as_ref().filter(|lease| !lease.free).map(LeaseState::text),
             "lease": lease.as_ref().map(|lease| {
                 json!({
@@ -242,7 +242,7 @@ impl Collection {
     pub async fn retry(&self, keys: &[String]) -> Result<Vec<String>> {
         let mut turn = self.begin(Some(LEASE_WAIT)).await?;
         let outcome = self.release_from_quarantine(&mut turn.session, keys).await;
-        self.end(turn, true).await;
+        self.end(turn).await;
         outcome
     }
 

@@ -4,14 +4,13 @@
 //! answers who owns a region, what comes back when its source is removed, and whether a source version is done. Owners are
 //! recorded, not recomputed, so that a later change of the winner rule does not rewrite history.
 //!
-//! An insert that moves the tail of the axis is the one write that cannot simply be done again, because it overwrites what it
-//! reads. So a `prepared` record names the labels that are about to move. Whoever finds it without a commit behind it doubts
-//! every source of those labels: their regions are written again from the sources, wherever their labels stand by then.
+//! What is under way, and what died on the way, is kept beside it: [`super::journal`].
 
 use std::collections::{BTreeSet, HashMap};
 
 use serde::{Deserialize, Serialize};
 
+use super::journal::{Journal, Prepared};
 use super::label::{Label, LabelKey};
 use crate::progress::Usage;
 use crate::store::clock;
@@ -109,8 +108,8 @@ pub struct SettledIntent {
 /// One commit, as it is stored in the log.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct CommitRecord {
-    /// `commit`, `release` (sources taken out of quarantine), `prepared` (a tail is about to move), `fence` (a new writer
-    /// took over from one that did not let go).
+    /// `commit`, `release` (sources taken out of quarantine), `prepared` (the store is about to be written), `attempt` (a
+    /// source is about to be opened, after somebody died), `fence` (a new writer took over from one that did not let go).
     pub kind: String,
     /// The epoch of the lease under which it was written; the log adds it.
     #[serde(default, skip_serializing)]
@@ -128,12 +127,12 @@ pub struct CommitRecord {
     /// Owner of each label that changed hands; `None` where nobody owns it any more.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub owners: Vec<(Label, Option<String>)>,
-    /// The lowest and the highest label of a tail that is about to move, in a `prepared` record.
+    /// What is about to be written, in a `prepared` record.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub moves: Option<(Label, Label)>,
-    /// Whether every source of a tail that an unfinished commit moved has been written again.
-    #[serde(default)]
-    pub whole: bool,
+    pub prepared: Option<Prepared>,
+    /// Whether the writer before died, in a `fence` record.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub died: bool,
     /// Length of the axis afterwards.
     #[serde(default)]
     pub axis_length: u64,
@@ -152,7 +151,7 @@ impl CommitRecord {
     /// Whether it is something that was done, and no announcement.
     #[must_use]
     pub fn is_commit(&self) -> bool {
-        !matches!(self.kind.as_str(), "prepared" | "fence")
+        !matches!(self.kind.as_str(), "prepared" | "attempt" | "fence")
     }
 }
 
@@ -200,10 +199,10 @@ pub struct Ledger {
     pub next_number: u64,
     /// The last record's time.
     pub last_time: Option<String>,
-    /// Labels, lowest and highest, whose steps an unfinished commit may have moved half-way.
-    pub torn: Option<(LabelKey, LabelKey)>,
     /// What the next checkpoint will hold.
     pub changed: Changed,
+    /// What is under way, and what died on the way.
+    pub journal: Journal,
     tolerance: f64,
 }
 
@@ -223,7 +222,8 @@ impl Ledger {
     /// Adds one record.
     pub fn fold(&mut self, number: u64, record: &CommitRecord) {
         self.next_number = number + 1;
-        if record.kind == "fence" {
+        self.journal.fold(number, record);
+        if !record.is_commit() {
             return;
         }
         for source in &record.sources {
@@ -233,42 +233,7 @@ impl Ledger {
             let key = self.touch(label);
             self.slots.entry(key).or_default().owner.clone_from(owner);
         }
-        if let Some((low, high)) = &record.moves {
-            let (low, high) = (low.key(self.tolerance), high.key(self.tolerance));
-            self.torn = Some(match self.torn.take() {
-                Some((lowest, highest)) => (lowest.min(low), highest.max(high)),
-                None => (low, high),
-            });
-        }
-        if record.whole {
-            self.torn = None;
-        }
         self.last_time = Some(record.time.clone());
-    }
-
-    /// Whether the steps of a label may be torn.
-    #[must_use]
-    pub fn is_torn(&self, label: &Label) -> bool {
-        let key = label.key(self.tolerance);
-        self.torn.as_ref().is_some_and(|(low, high)| *low <= key && key <= *high)
-    }
-
-    /// Forgets the version of every source whose steps may be torn, so that all of them are written again; returns their
-    /// keys.
-    pub fn doubt_torn(&mut self) -> BTreeSet<String> {
-        let torn: BTreeSet<String> = self
-            .sources
-            .iter()
-            .filter(|(_, state)| state.quarantine.is_none() && state.labels.iter().any(|label| self.is_torn(label)))
-            .map(|(key, _)| key.clone())
-            .collect();
-        for key in &torn {
-            if let Some(state) = self.sources.get_mut(key) {
-                // No object has an empty ETag.
-                state.version.etag = String::new();
-            }
-        }
-        torn
     }
 
     /// The key of a label that a record touches.

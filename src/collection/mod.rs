@@ -17,16 +17,17 @@
 //! | [`ownership`] | who owns each label now? (pure) |
 //! | [`layout`] | at which indices does it go? (pure) |
 //! | [`writes`] | which patches does each array get? |
-//! | [`apply`] | write data, then labels, then metadata, then one log record |
+//! | [`apply`] | announce, write data, then labels, then metadata, then one log record |
 //! | [`checkpoint`] | which part of the ledger is needed? |
 //! | [`drain`] | what do the intents that wait ask for? |
 //!
 //! A plan is the same walk that stops before `writes`.
 //!
+//! Everything that writes does it in a [`turn`], under the lease; what a dead worker left half done is done again at the
+//! beginning of the next turn ([`redo`], from the [`journal`]; an insert keeps the tail that it moves, [`staging`]).
+//!
 //! # Caveats
-//! A crash between the first chunk and the log record leaves chunks of an unfinished commit behind; the next `sync` finds
-//! the same sources unrecorded and writes the same regions again. An insert that moves a tail is announced by a `prepared`
-//! record first ([`ledger`]), and the tail is written again from its sources.
+//! Between a crash and the next turn readers of plain Zarr may see a region half overwritten.
 //!
 //! # Testing
 //! Pure rooms by property tests here; the whole against xarray and netCDF4 on real files in `tests/python`.
@@ -40,6 +41,7 @@ pub mod drain;
 pub mod encoding;
 pub mod fit;
 pub mod inspect;
+pub mod journal;
 pub mod label;
 pub mod layout;
 pub mod ledger;
@@ -51,9 +53,11 @@ pub mod ownership;
 pub mod planning;
 pub mod proof;
 mod recording;
+mod redo;
 pub mod region;
 pub mod session;
 pub mod source;
+mod staging;
 pub mod structure;
 pub mod text;
 pub mod time;
@@ -107,6 +111,15 @@ impl Collection {
     #[must_use]
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// The same collection with failures on purpose in its store and its control prefix, for tests.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn with_faults(mut self, faults: Arc<dyn crate::store::faults::Faults>) -> Self {
+        self.store = self.store.with_faults(faults.clone());
+        self.control = self.control.with_faults(faults);
+        self
     }
 
     fn opener(&self) -> Opener<'_> {

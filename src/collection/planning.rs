@@ -67,7 +67,7 @@ impl Collection {
         let creates_store = session.group.is_none();
         let (work, unchanged) = self.survey(&session, request, run).await?;
         let mut examined = Examined::default();
-        for batch in self.batches(&work) {
+        for batch in self.batches(&work, |_, _| false) {
             let part = self.examine(&mut session, batch, run, false).await?;
             examined.candidates.extend(part.candidates);
             examined.misfits.extend(part.misfits);
@@ -167,13 +167,6 @@ impl Collection {
                 work.insert(key.clone(), Work { key: key.clone(), version: None, forced: false });
             }
         }
-        // What an unfinished commit may have torn is looked at whatever was asked for.
-        for key in &session.doubted {
-            if !work.contains_key(key) {
-                let version = self.sources.head(key).await?.as_ref().map(version_of);
-                work.insert(key.clone(), Work { key: key.clone(), version, forced: false });
-            }
-        }
         for key in &request.removed {
             let key = self.relative_key(key)?;
             work.insert(key.clone(), Work { key, version: None, forced: true });
@@ -182,14 +175,18 @@ impl Collection {
     }
 
     /// Cuts work into batches that become one commit each: by number, and by bytes so that what is open fits the memory.
-    pub(super) fn batches<'a>(&self, work: &'a [Work]) -> Vec<&'a [Work]> {
+    /// Sources of which `alone` is true make a commit of their own.
+    pub(super) fn batches<'a>(&self, work: &'a [Work], alone: impl Fn(usize, &Work) -> bool) -> Vec<&'a [Work]> {
         let limit = (self.config.run.memory / 3).max(1);
         let mut batches = Vec::new();
         let mut start = 0;
         let mut bytes = 0;
         for (position, item) in work.iter().enumerate() {
             let size = item.version.as_ref().map_or(0, |version| version.size);
-            let full = position - start >= self.config.run.batch.files.max(1) || bytes + size > limit;
+            let full = position - start >= self.config.run.batch.files.max(1)
+                || bytes + size > limit
+                || alone(position, item)
+                || (position > 0 && alone(position - 1, &work[position - 1]));
             if position > start && full {
                 batches.push(&work[start..position]);
                 start = position;

@@ -1,23 +1,75 @@
-//! What a commit writes into the log: before a tail moves, and when all is done.
+//! What a commit writes into the log: before anything is touched, and when all is done.
 
 use std::collections::{BTreeMap, HashSet};
 
 use super::Collection;
-use super::label::Label;
-use super::ledger::{Action, CommitRecord, SourceRecord};
+use super::journal::Prepared;
+use super::ledger::{Action, CommitRecord, SourceRecord, SourceVersion};
 use super::planning::Examined;
 use super::session::{Session, Settled};
 use crate::progress::Usage;
 
 impl Collection {
-    /// The record that announces the move of a tail; `None` where nothing moves.
-    pub(super) fn prepared(&self, session: &Session, settled: &Settled) -> Option<CommitRecord> {
-        let moves = moved_labels(session, settled)?;
-        Some(CommitRecord {
-            moves: Some(moves),
-            axis_length: settled.layout.length_before,
+    /// The record that announces a commit.
+    pub(super) fn prepared(
+        &self,
+        session: &Session,
+        examined: &Examined,
+        settled: &Settled,
+        stage: Option<String>,
+    ) -> CommitRecord {
+        let action = |key: &str| settled.layout.actions.get(key).map_or(Action::RunnerUp, |(action, _)| *action);
+        let source = |key: &String, version: Option<&SourceVersion>| SourceRecord {
+            key: key.clone(),
+            action: action(key),
+            version: version.cloned(),
+            labels: Vec::new(),
+            quarantine: None,
+        };
+        let layout = &settled.layout;
+        let moved = layout.shift.as_ref().and_then(|map| {
+            map.iter().enumerate().position(|(new, old)| *old != Some(new as u64)).map(|index| index as u64)
+        });
+        let arrays = session.structure.iter().flat_map(|structure| &structure.arrays);
+        CommitRecord {
+            sources: examined
+                .candidates
+                .iter()
+                .map(|candidate| source(&candidate.key, Some(&candidate.version)))
+                .chain(examined.gone.iter().map(|(key, _)| source(key, None)))
+                .collect(),
+            prepared: Some(Prepared {
+                labels: settled
+                    .resolution
+                    .assignments
+                    .iter()
+                    .filter(|assignment| assignment.rewrite)
+                    .map(|assignment| assignment.label.clone())
+                    .collect(),
+                length_before: layout.length_before,
+                length_after: layout.length_after,
+                first_moved: moved,
+                stage,
+                creates: arrays
+                    .filter(|array| array.to_create.is_some())
+                    .map(|array| array.array.path.clone())
+                    .collect(),
+            }),
+            axis_length: layout.length_before,
             ..CommitRecord::new("prepared", &self.config.name)
-        })
+        }
+    }
+
+    /// The record that puts one source at risk, before it is opened.
+    pub(super) fn attempt(&self, key: &str, version: Option<&SourceVersion>) -> CommitRecord {
+        let source = SourceRecord {
+            key: key.to_owned(),
+            action: Action::Nothing,
+            version: version.cloned(),
+            labels: Vec::new(),
+            quarantine: None,
+        };
+        CommitRecord { sources: vec![source], ..CommitRecord::new("attempt", &self.config.name) }
     }
 
     /// The commit's record; without sources where nothing is to be remembered.
@@ -60,13 +112,10 @@ impl Collection {
             );
         }
         for (key, version, misfit) in examined.misfits.iter().chain(&settled.misfits) {
-            let attempts = session
-                .ledger
-                .sources
-                .get(key)
-                .filter(|state| state.version.etag == version.etag)
-                .and_then(|state| state.quarantine.as_ref())
-                .map_or(1, |quarantine| quarantine.attempts + 1);
+            let before = session.ledger.sources.get(key).filter(|state| state.version.etag == version.etag);
+            let tried = before.and_then(|state| state.quarantine.as_ref()).map_or(0, |quarantine| quarantine.attempts);
+            let died = session.ledger.journal.crashes.get(key).map_or(0, |crashes| crashes.count);
+            let attempts = (tried + 1).max(died);
             sources.insert(
                 key.clone(),
                 SourceRecord {
@@ -86,23 +135,9 @@ impl Collection {
                 .iter()
                 .map(|assignment| (assignment.label.clone(), assignment.after.clone()))
                 .collect(),
-            whole: session.doubted.is_empty(),
             axis_length: settled.layout.length_after,
             usage,
             ..CommitRecord::new("commit", &self.config.name)
         }
     }
-}
-
-/// The lowest and the highest label that a shift may leave half moved: the tail, and what is inserted.
-fn moved_labels(session: &Session, settled: &Settled) -> Option<(Label, Label)> {
-    let map = settled.layout.shift.as_ref()?;
-    let first = map.iter().enumerate().find_map(|(new, old)| old.filter(|old| *old != new as u64))?;
-    let tail = session.labels.iter().skip(first as usize);
-    let placed = settled.resolution.assignments.iter().filter(|assignment| assignment.after.is_some());
-    let labels: Vec<&Label> = tail.chain(placed.map(|assignment| &assignment.label)).collect();
-    let key = |label: &&&Label| label.key(session.ledger.tolerance());
-    let lowest = labels.iter().min_by_key(key)?;
-    let highest = labels.iter().max_by_key(key)?;
-    Some(((*lowest).clone(), (*highest).clone()))
 }

@@ -1,6 +1,6 @@
 //! What one run of a verb knows: the ledger, the store's structure and labels, and how they follow each commit.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::config::{Config, Guard};
 use super::document::AxisChange;
@@ -56,8 +56,12 @@ pub struct Session {
     pub kind: Option<LabelKind>,
     /// Values of the arrays that do not depend on the axis.
     pub grids: Grids,
-    /// Sources whose regions an unfinished commit may have torn, still to be written again.
-    pub doubted: BTreeSet<String>,
+    /// Labels whose steps an unfinished commit may have half written, until the next commit.
+    pub doubt: Vec<Label>,
+    /// Whether the axis counts as it was before an unfinished commit that was to make it longer.
+    pub is_set_back: bool,
+    /// Whether the commit at hand ends one that was cut off.
+    pub is_redo: bool,
     tolerance: f64,
 }
 
@@ -76,7 +80,6 @@ impl Session {
         for (number, record) in log.records::<CommitRecord>(1).await? {
             ledger.fold(number, &record);
         }
-        let doubted = ledger.doubt_torn();
         let group = match Group::open(store).await {
             Ok(group) => Some(group),
             Err(error) if error.kind() == Kind::NotFound => None,
@@ -90,11 +93,14 @@ impl Session {
             labels: Vec::new(),
             kind: None,
             grids: Grids::new(),
-            doubted,
+            doubt: Vec::new(),
+            is_set_back: false,
+            is_redo: false,
             tolerance,
         };
         if let Some(group) = group {
-            let structure = Structure::of_group(&group, config).context(|| store.url().to_owned())?;
+            let mut structure = Structure::of_group(&group, config).context(|| store.url().to_owned())?;
+            session.set_back(&mut structure);
             session.labels = session.read_labels(store, &structure, config).await?;
             for array in structure.arrays.iter().filter(|array| array.role == Role::Static) {
                 let whole = Region::whole(&array.array.shape);
@@ -104,6 +110,17 @@ impl Session {
             session.group = Some(group);
         }
         Ok(session)
+    }
+
+    /// Where a commit that was to make the axis longer was cut off before all arrays said so, none of them counts as longer.
+    fn set_back(&mut self, structure: &mut Structure) {
+        let Some(unfinished) = &self.ledger.journal.unfinished else { return };
+        if !unfinished.is_published(structure) {
+            self.is_set_back = true;
+            for array in &mut structure.arrays {
+                array.array.set_shape(array.shape_with_axis(unfinished.prepared.length_before));
+            }
+        }
     }
 
     async fn read_labels(&mut self, store: &Store, structure: &Structure, config: &Config) -> Result<Vec<Label>> {
@@ -210,7 +227,7 @@ impl Session {
                 .chain(gone.iter().map(|key| Arrival { key: key.clone(), present: None }))
                 .collect();
             let mut resolution = resolve(&self.ledger, &arrivals, &config.region.winner, config.region.on_remove)?;
-            self.blank_torn(&mut resolution);
+            self.add_doubt(&mut resolution);
             let before = refused.len();
             for (key, rival) in &resolution.refused {
                 if let Some(candidate) = candidates.iter().find(|candidate| candidate.key == *key) {
@@ -250,19 +267,26 @@ impl Session {
         Ok(settled)
     }
 
-    /// Steps that nobody owns and an unfinished commit may have filled with their neighbours' values become fill again.
-    fn blank_torn(&self, resolution: &mut Resolution) {
-        if self.ledger.torn.is_none() {
+    /// Steps in doubt are written again by whoever owns them now, and become fill where nobody does.
+    fn add_doubt(&self, resolution: &mut Resolution) {
+        if self.doubt.is_empty() {
             return;
         }
         let key = |label: &Label| label.key(self.tolerance);
-        let known: HashSet<_> = resolution.assignments.iter().map(|assignment| key(&assignment.label)).collect();
-        for label in &self.labels {
-            if self.ledger.is_torn(label) && self.ledger.owner(label).is_none() && !known.contains(&key(label)) {
+        let mut doubt: BTreeMap<_, _> = self.doubt.iter().map(|label| (key(label), label)).collect();
+        for assignment in &mut resolution.assignments {
+            if doubt.remove(&key(&assignment.label)).is_some() {
+                assignment.rewrite = true;
+            }
+        }
+        let stored: HashSet<_> = self.labels.iter().map(key).collect();
+        for (key, label) in doubt {
+            let owner = self.ledger.owner(label).map(str::to_owned);
+            if owner.is_some() || stored.contains(&key) {
                 resolution.assignments.push(Assignment {
                     label: label.clone(),
-                    before: None,
-                    after: None,
+                    before: owner.clone(),
+                    after: owner,
                     rewrite: true,
                     restored: false,
                 });

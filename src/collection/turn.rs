@@ -5,18 +5,43 @@ use std::time::{Duration, Instant};
 use super::Collection;
 use super::document::{ArrayChange, AxisChange, Change, QuarantinedSource, Report, SCHEMA_VERSION, Seconds, Written};
 use super::ledger::CommitRecord;
+use super::planning::Work;
 use super::session::Session;
+use super::staging::Doors;
 use crate::error::{Kind, Result};
 use crate::ledger::{Lease, LeaseOptions};
 use crate::progress::Usage;
-use crate::store::Store;
 
 /// What a worker holds while it is its turn.
 pub(super) struct Turn {
     pub(super) lease: Lease,
-    /// The store, which refuses to be written when the lease is lost.
-    pub(super) store: Store,
+    pub(super) doors: Doors,
     pub(super) session: Session,
+    /// How many sources are still to be done one by one, each announced before it is opened: where a worker died, its
+    /// successor finds out which source it was.
+    pub(super) careful: usize,
+}
+
+impl Turn {
+    /// Cuts work into batches, one commit each; sources that somebody died on, or may have died on, by themselves.
+    pub(super) fn batches<'a>(&self, collection: &Collection, work: &'a [Work]) -> Vec<&'a [Work]> {
+        let journal = &self.session.ledger.journal;
+        collection.batches(work, |position, item| position < self.careful || journal.crashes.contains_key(&item.key))
+    }
+
+    /// Before a source is opened that may kill whoever opens it.
+    pub(super) async fn announce_attempt(&mut self, collection: &Collection, batch: &[Work]) -> Result<()> {
+        let [item] = batch else { return Ok(()) };
+        let journal = &self.session.ledger.journal;
+        if item.version.is_none() || (self.careful == 0 && !journal.crashes.contains_key(&item.key)) {
+            return Ok(());
+        }
+        self.careful = self.careful.saturating_sub(1);
+        let record = collection.attempt(&item.key, item.version.as_ref());
+        let number = self.session.log.append(&record).await?;
+        self.session.ledger.fold(number, &record);
+        Ok(())
+    }
 }
 
 /// What the commits of a run add up to.
@@ -67,7 +92,10 @@ impl Collection {
 
     async fn begin_under(&self, lease: Lease) -> Result<Turn> {
         match self.open_under(&lease).await {
-            Ok((store, session)) => Ok(Turn { lease, store, session }),
+            Ok((doors, session)) => {
+                let careful = if lease.died() { self.config.run.batch.files } else { 0 };
+                Ok(Turn { lease, doors, session, careful })
+            }
             Err(error) => {
                 let clean = !lease.inherited();
                 lease.release(clean).await;
@@ -76,21 +104,27 @@ impl Collection {
         }
     }
 
-    async fn open_under(&self, lease: &Lease) -> Result<(Store, Session)> {
-        let store = self.store.with_fence(lease.fence());
-        let control = self.control.with_fence(lease.fence());
-        let mut session = Session::open(&store, &control, &self.config).await?;
-        session.log.write_under(control, lease.epoch());
+    async fn open_under(&self, lease: &Lease) -> Result<(Doors, Session)> {
+        let doors =
+            Doors { store: self.store.with_fence(lease.fence()), control: self.control.with_fence(lease.fence()) };
+        let mut session = self.open_session(lease, &doors).await?;
         if lease.inherited() {
-            self.fence_off(&mut session).await?;
+            self.fence_off(&mut session, lease.died()).await?;
         }
-        Ok((store, session))
+        Ok((doors, session))
+    }
+
+    /// Reads the session anew, to be written under a lease.
+    pub(super) async fn open_session(&self, lease: &Lease, doors: &Doors) -> Result<Session> {
+        let mut session = Session::open(&doors.store, &doors.control, &self.config).await?;
+        session.log.write_under(doors.control.clone(), lease.epoch());
+        Ok(session)
     }
 
     /// Takes the number that a stale writer would take next.
-    async fn fence_off(&self, session: &mut Session) -> Result<()> {
+    async fn fence_off(&self, session: &mut Session, died: bool) -> Result<()> {
+        let record = CommitRecord { died, ..CommitRecord::new("fence", &self.config.name) };
         loop {
-            let record = CommitRecord::new("fence", &self.config.name);
             let read = session.log.len();
             match session.log.append(&record).await {
                 Ok(number) => {
@@ -113,7 +147,8 @@ impl Collection {
     }
 
     /// Lets go.
-    pub(super) async fn end(&self, turn: Turn, is_whole: bool) {
+    pub(super) async fn end(&self, turn: Turn) {
+        let is_whole = !turn.session.ledger.journal.is_open();
         turn.lease.release(is_whole).await;
     }
 
@@ -127,7 +162,8 @@ impl Collection {
         let control = self.control.with_fence(unlocked.lease.fence());
         let mut log = crate::ledger::Log::open(control.clone()).await?;
         log.write_under(control, epoch);
-        let record = CommitRecord::new("fence", &self.config.name);
+        let died = unlocked.was.is_some();
+        let record = CommitRecord { died, ..CommitRecord::new("fence", &self.config.name) };
         loop {
             match log.append(&record).await {
                 Ok(_) => break,

@@ -37,8 +37,10 @@ pub fn writes(structure: &Structure, layout: &Layout, fitted: &BTreeMap<String, 
         let mut target = array.array.clone();
         target.set_shape(array.shape_with_axis(layout.length_after));
         // What an unfinished commit left in chunks of an array that nobody can read yet counts as fill.
-        let valid = if array.to_create.is_some() { 0 } else { layout.length_before };
-        let previous_shape = Some(array.shape_with_axis(valid));
+        let previous_shape = Some(match array.to_create {
+            Some(_) => vec![0; array.array.shape.len()],
+            None => array.shape_with_axis(layout.length_before),
+        });
         let write = ArrayWrite { array: target, patches, shift, previous_shape };
         if array.is_coordinate() {
             writes.coordinates.push(write);

@@ -155,6 +155,7 @@ pub struct Lease {
     held: Held,
     epoch: u64,
     inherited: bool,
+    died: bool,
 }
 
 #[derive(Debug)]
@@ -219,7 +220,8 @@ impl Lease {
                 Some(_) => file::replace(control).await?,
                 None => object::replace(control).await?,
             };
-            if done && let Attempt::Taken(lease) = attempt(control, options).await? {
+            if done && let Attempt::Taken(mut lease) = attempt(control, options).await? {
+                lease.died |= was.is_some();
                 return Ok(Unlocked { was, lease });
             }
             tokio::time::sleep(PAUSE.0).await;
@@ -252,6 +254,12 @@ impl Lease {
     #[must_use]
     pub fn inherited(&self) -> bool {
         self.inherited
+    }
+
+    /// Whether the holder before did not let go at all: it died, or was locked out.
+    #[must_use]
+    pub fn died(&self) -> bool {
+        self.died
     }
 
     /// Whether writing is still allowed.

@@ -131,6 +131,10 @@ pub(super) trait Backend: Send + Sync {
         Err(Failure::Invalid("objects are not joined from pieces here".into()))
     }
 
+    /// Makes `to` share the bytes of `from` if `condition` holds for `to`; only where keys are files.
+    async fn link(&self, _from: &str, _to: &str, _condition: &Condition) -> Attempt<ETag> {
+        Err(Failure::Invalid("objects do not share their bytes here".into()))
+    }
     /// Moves in one step; `None` where the caller must copy and delete.
     async fn rename(&self, _from: &str, _to: &str) -> Option<Attempt<()>> {
         None

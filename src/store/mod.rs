@@ -27,6 +27,7 @@ mod attempts;
 mod backend;
 mod carried;
 pub mod clock;
+mod copying;
 #[doc(hidden)]
 pub mod faults;
 mod features;

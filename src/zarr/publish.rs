@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use futures::FutureExt;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use serde_json::{Map, Value, json};
 
@@ -99,6 +100,25 @@ impl Group {
         Ok(())
     }
 
+    /// Reads the arrays' own documents, which may be ahead of what consolidates them where a change was cut off: then
+    /// [`Group::publish`] brings them back.
+    ///
+    /// # Errors
+    /// As [`Store::get`].
+    pub async fn reread(&mut self) -> Result<()> {
+        let known: Vec<String> =
+            self.documents.iter().filter(|(_, stored)| stored.etag.is_none()).map(|(key, _)| key.clone()).collect();
+        let tasks: Vec<_> = known.iter().map(|key| read(&self.store, key).boxed()).collect();
+        let found: Vec<Option<Stored>> = stream::iter(tasks).buffered(CONCURRENCY).try_collect().await?;
+        for (key, stored) in known.into_iter().zip(found) {
+            match stored {
+                Some(stored) => drop(self.documents.insert(key, stored)),
+                None => drop(self.documents.remove(&key)),
+            }
+        }
+        Ok(())
+    }
+
     /// Stores what changed since it was opened, or last published: documents of arrays, then consolidated metadata, each
     /// only where it is still what was read. Returns the keys that were written, in order; nothing changed, nothing written.
     ///
@@ -135,7 +155,10 @@ impl Group {
             holder.content = metadata_v3::document(array);
         }
         if self.is_consolidated {
-            consolidated::update(self.format, &mut holder.content, changes.iter());
+            // Those that are what they should be as well: consolidated metadata may be behind them (`reread`).
+            let known = self.documents.iter().filter(|(key, _)| *key != holder_key);
+            let known = known.map(|(key, stored)| (key, &stored.content));
+            consolidated::update(self.format, &mut holder.content, known.chain(changes.iter()));
         }
         if holder.content != before {
             let etag = holder.etag.take();

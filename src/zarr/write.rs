@@ -16,8 +16,9 @@
 //!    encoding. A tile that one object needs is decoded inside that job, one that several need once, by itself, and
 //!    kept until the last of them is done. Then the object is put, while other objects are computed.
 //!
-//! Every read-modify-write is conditional on the content that was read; a chunk that was never read is put
-//! unconditionally ([`Guard::Unread`] says why that is sound).
+//! Every put is conditional on what was there: on the content that was read, where a chunk is changed; else on what a
+//! listing found before anything was written ([`lookup`]), one for each row of chunks where that is cheaper than a look at
+//! each. A writer that stands still while another takes its place is then refused, also where it replaces chunks whole.
 //!
 //! # Alternatives considered
 //! - Scattering each tile into all chunk buffers as it arrives: needs locks or `unsafe`, keeps every touched chunk decoded
@@ -27,9 +28,10 @@
 //! # Caveats
 //! - A tile is decoded once unless memory does not allow to keep it until the last chunk that needs it; then it is
 //!   fetched and decoded again. [`WriteSummary::tiles_decoded`] tells.
-//! - A deletion (a chunk that becomes all fill, under [`EmptyChunks::Drop`]) cannot be conditional: the caller holds the
-//!   right to write alone.
-//! - A shift that is cut off leaves a torn array; only the journal of the ledger can repair it, see [`Stage`].
+//! - A deletion (a chunk that becomes all fill, under [`EmptyChunks::Drop`]) is not conditional everywhere: the caller
+//!   holds the right to write alone, and the chunk is looked at right before.
+//! - Services that name contents by their hash (S3) give a chunk that came back to its old bytes its old name.
+//! - A shift that is cut off leaves a torn array; who keeps a journal copies away what [`overwritten`] names.
 //!
 //! # Testing
 //! `tests/rust/zarr_write.rs`: random arrays, shards, patches and shifts against a dense model through real codecs;
@@ -40,19 +42,21 @@ mod chunk_writer;
 mod engine;
 mod inputs;
 mod job;
+mod lookup;
 mod schedule;
 mod work;
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
 
-use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-pub use chunk_writer::{ChunkWriter, Guard};
+pub use chunk_writer::{ChunkWriter, Copied, Guard};
 pub(crate) use engine::compute;
+pub use lookup::{Lookup, lookups};
 
+use super::geometry::for_each_cell;
 use super::plan::{Outline, Plan, plan};
-use super::{Array, Geometry, Patch, Shift};
+use super::{Array, Geometry, Patch, Region, Shift};
 use crate::error::{Context, Result};
 use crate::progress::Run;
 use crate::store::Store;
@@ -111,18 +115,31 @@ pub enum EmptyChunks {
     Fill,
 }
 
-/// Keeps what a shift is about to overwrite.
-///
-/// A shift overwrites rows that it has moved; cut off half-way, the old array cannot be had from the store again. Whoever
-/// keeps a journal copies the objects away here and moves them back on recovery.
-#[async_trait]
-pub trait Stage: Send + Sync {
-    /// Called once for each shifted array before anything in it is written, with the keys of all objects that the shift
-    /// reads; not all of them need exist.
-    ///
-    /// # Errors
-    /// Any; nothing of this commit is then written.
-    async fn stage(&self, array: &Array, keys: &[String]) -> Result<()>;
+/// The grid indices of the objects that a shift is about to overwrite and that cannot be computed again from anything
+/// else: every object of the old array from the first row on that holds a moved element. Not all of them need exist.
+#[must_use]
+pub fn overwritten(write: &ArrayWrite) -> BTreeSet<Vec<u64>> {
+    let Some((shift, first)) = write.shift.as_ref().and_then(|shift| Some((shift, shift.first_moved()?))) else {
+        return BTreeSet::new();
+    };
+    let shape = write.previous_shape.as_ref().unwrap_or(&write.array.shape);
+    rows_from(&write.array, shape, shift.dimension, first)
+}
+
+/// The grid indices of the objects of an array of `shape` that hold elements at or behind index `first` of a dimension.
+#[must_use]
+pub fn rows_from(array: &Array, shape: &[u64], dimension: usize, first: u64) -> BTreeSet<Vec<u64>> {
+    let mut found = BTreeSet::new();
+    let object = array.object_shape().to_vec();
+    let mut region =
+        Region::whole(&shape.iter().zip(&object).map(|(length, side)| length.div_ceil(*side)).collect::<Vec<_>>());
+    let start = (first / object[dimension]).min(region.shape[dimension]);
+    region.start[dimension] = start;
+    region.shape[dimension] -= start;
+    for_each_cell(&region, &vec![1; shape.len()], |index| {
+        found.insert(index.to_vec());
+    });
+    found
 }
 
 /// How to write.
@@ -132,14 +149,12 @@ pub struct WriteOptions {
     pub memory: u64,
     /// What becomes of chunks that are all fill.
     pub empty_chunks: EmptyChunks,
-    /// Keeps what a shift overwrites.
-    pub stage: Option<Arc<dyn Stage>>,
 }
 
 impl Default for WriteOptions {
-    /// 2 GiB, empty chunks dropped, nothing staged.
+    /// 2 GiB, empty chunks dropped.
     fn default() -> Self {
-        Self { memory: 2 << 30, empty_chunks: EmptyChunks::Drop, stage: None }
+        Self { memory: 2 << 30, empty_chunks: EmptyChunks::Drop }
     }
 }
 

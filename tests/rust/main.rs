@@ -1,5 +1,8 @@
 //! The one integration binary: what needs servers, processes, real files, or several modules at once.
 
+mod coordination;
+mod coordination_crash;
+mod coordination_model;
 mod lease;
 mod ledger;
 mod migration;

@@ -17,6 +17,9 @@ use regraft::error::{Kind, Result};
 use regraft::ledger::Log;
 use regraft::store::{Condition, StorageOptions, Store, block_on};
 
+use crate::coordination::racers_lose_nothing as workers_lose_nothing;
+use crate::coordination_model::{Shape, World};
+use crate::lease::holders_exclude_each_other;
 use crate::ledger::racers_lose_nothing;
 use crate::store_contract::{Names, contract, large_objects_come_back};
 use crate::store_faults::lost_answers_are_resolved;
@@ -172,6 +175,7 @@ fn server_keeps_the_contract(server: &Server, names: Names) {
         lost_answers_are_resolved(&store.child("faults")).await;
         racers_lose_nothing(&store.child("log"), 8, 3).await;
         large_objects_come_back(&store).await;
+        holders_exclude_each_other(&store.child("lease"), 4, 3).await;
 
         // One request per page, no request more than needed.
         let before = store.counters().usage();
@@ -197,6 +201,11 @@ fn server_keeps_the_contract(server: &Server, names: Names) {
         versions_come_back(&store).await;
         probing(&store, &[]).await;
     });
+    let world = |name: &str| {
+        World::at(format!("s3://contract/{name}"), server.options(), None, Shape { chunk: 5, ..Shape::default() })
+    };
+    workers_lose_nothing(world("two"), 2, 2);
+    workers_lose_nothing(world("four"), 4, 2);
 }
 
 fn missing_buckets_are_named(server: &Server) {

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails where it cannot go on")]
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -10,7 +11,9 @@ use bytes::Bytes;
 use regraft::error::{Kind, Result};
 use regraft::progress::{Run, Usage};
 use regraft::store::{ETag, Store, block_on};
-use regraft::zarr::write::{ArrayWrite, ChunkWriter, EmptyChunks, Guard, WriteOptions, WriteSummary, write, write_to};
+use regraft::zarr::write::{
+    ArrayWrite, ChunkWriter, Copied, EmptyChunks, Guard, Lookup, WriteOptions, WriteSummary, write, write_to,
+};
 use regraft::zarr::{Array, Compressor, DataType, Elements, Format, Patch, Region, Tile, Values};
 
 use crate::zarr_write_model::{Counting, Dense, FILL, array, blank, fresh_store, patch, stored};
@@ -95,6 +98,7 @@ struct Meddler {
     store: Store,
     key: String,
     reads: AtomicUsize,
+    meddles_with_what_was_found: bool,
 }
 
 #[async_trait]
@@ -111,12 +115,24 @@ impl ChunkWriter for Meddler {
         ChunkWriter::put(&self.store, key, bytes, guard).await
     }
 
-    async fn delete(&self, key: &str) -> Result<()> {
-        ChunkWriter::delete(&self.store, key).await
+    async fn find(&self, lookups: &[Lookup]) -> Result<HashMap<String, ETag>> {
+        let found = self.store.find(lookups).await?;
+        if self.meddles_with_what_was_found {
+            self.store.put(&self.key, Bytes::from_static(b"somebody else")).await?;
+        }
+        Ok(found)
     }
 
-    async fn copy(&self, from: &str, to: &str) -> Result<bool> {
-        ChunkWriter::copy(&self.store, from, to).await
+    async fn delete(&self, key: &str, guard: &Guard) -> Result<bool> {
+        ChunkWriter::delete(&self.store, key, guard).await
+    }
+
+    async fn copy(&self, from: &str, to: &str, guard: &Guard) -> Result<Copied> {
+        ChunkWriter::copy(&self.store, from, to, guard).await
+    }
+
+    fn is_at_hand(&self) -> bool {
+        false
     }
 
     async fn finish(&self, keys: &[String]) -> Result<()> {
@@ -145,7 +161,12 @@ fn a_chunk_that_somebody_else_changed_is_a_conflict_that_names_it() {
             filled(&store, &array, &varied(&[4, 4], 1));
         }
         let key = array.chunk_key(&[0, 1]);
-        let place = Meddler { store: store.clone(), key: key.clone(), reads: AtomicUsize::new(0) };
+        let place = Meddler {
+            store: store.clone(),
+            key: key.clone(),
+            reads: AtomicUsize::new(0),
+            meddles_with_what_was_found: false,
+        };
         let region = Region::new(vec![0, 0], vec![1, 4]);
         let write = ArrayWrite::new(array, vec![patch(region, source(varied(&[1, 4], 9), &[1, 4]), &[0, 0])]);
         let error = block_on(write_to(&place, &[write], &WriteOptions::default(), &Run::default())).unwrap_err();
@@ -157,6 +178,49 @@ fn a_chunk_that_somebody_else_changed_is_a_conflict_that_names_it() {
         );
         assert_eq!(block_on(store.get(&key)).unwrap().unwrap().bytes, "somebody else");
     }
+}
+
+#[test]
+fn a_chunk_that_is_replaced_whole_is_not_written_over_somebody_elses() {
+    for (was_there, is_blanked) in [(true, false), (false, false), (true, true)] {
+        let store = fresh_store();
+        let array = array(Format::V3, &[4, 4], &[2, 2], None, ZSTD);
+        if was_there {
+            filled(&store, &array, &varied(&[4, 4], 1));
+        }
+        let key = array.chunk_key(&[1, 1]);
+        let place = Meddler {
+            store: store.clone(),
+            key: key.clone(),
+            reads: AtomicUsize::new(0),
+            meddles_with_what_was_found: true,
+        };
+        let whole = Region::whole(&[4, 4]);
+        let patch = if is_blanked { blank(whole) } else { patch(whole, source(varied(&[4, 4], 9), &[4, 4]), &[0, 0]) };
+        let write = ArrayWrite::new(array, vec![patch]);
+        let error = block_on(write_to(&place, &[write], &WriteOptions::default(), &Run::default())).unwrap_err();
+        assert_eq!(error.kind(), Kind::Conflict);
+        assert_eq!(block_on(store.get(&key)).unwrap().unwrap().bytes, "somebody else");
+    }
+}
+
+#[test]
+fn what_a_commit_left_beyond_the_array_is_replaced() {
+    let store = fresh_store();
+    let array = array(Format::V3, &[4, 4], &[2, 2], None, ZSTD);
+    let key = array.chunk_key(&[1, 1]);
+    block_on(store.put(&key, Bytes::from_static(b"left"))).unwrap();
+    let dense = varied(&[4, 4], 9);
+    let before = store.counters().usage();
+    let write = ArrayWrite {
+        previous_shape: Some(vec![0, 4]),
+        ..ArrayWrite::new(array.clone(), vec![patch(Region::whole(&[4, 4]), source(dense.clone(), &[4, 4]), &[0, 0])])
+    };
+    run(&store, write);
+    let usage = store.counters().usage() - before;
+    // Nothing is asked where nothing is.
+    assert_eq!((usage.put, usage.head, usage.list, usage.get), (5, 1, 0, 0));
+    assert_eq!(stored(&store, &array), dense);
 }
 
 #[test]

@@ -182,7 +182,7 @@ proptest! {
             fresh_store()
         };
         let empty_chunks = if case.drops { EmptyChunks::Drop } else { EmptyChunks::Fill };
-        let options = WriteOptions { memory: case.memory, empty_chunks, stage: None };
+        let options = WriteOptions { memory: case.memory, empty_chunks };
         let mut shape = case.shape.clone();
         let mut model = Dense::filled(&shape);
         for (number, commit) in case.commits.iter().enumerate() {
@@ -213,10 +213,13 @@ proptest! {
             prop_assert!(sources.iter().all(|source| source.most_held() <= case.memory.max(1 << 20)));
             let objects = plan.objects.len() as u64;
             prop_assert_eq!(summary.chunks_written + summary.chunks_dropped + summary.chunks_copied, objects);
-            prop_assert_eq!(usage.get, summary.chunks_read);
-            prop_assert_eq!(usage.put, summary.chunks_written);
+            // What moves as it is is read and written, since no service copies on a condition; on files it is linked.
+            prop_assert!(usage.get + usage.copy >= summary.chunks_read + summary.chunks_copied);
+            prop_assert!(usage.get + usage.copy <= summary.chunks_read + summary.chunks_copied + summary.chunks_dropped);
+            prop_assert!(usage.put + usage.copy >= summary.chunks_written + summary.chunks_copied);
+            prop_assert!(usage.put <= summary.chunks_written + summary.chunks_copied);
             prop_assert!(usage.delete <= summary.chunks_dropped);
-            prop_assert_eq!((usage.head, usage.list), (0, 0));
+            prop_assert!(usage.head + usage.list <= 2 * objects);
             if case.memory >= 1 << 20 {
                 prop_assert!(sources.iter().all(|source| source.most_decoded() <= 1));
                 prop_assert!(sources.iter().all(|source| source.fetched.iter().all(|count| count.load(std::sync::atomic::Ordering::Relaxed) <= 1)));

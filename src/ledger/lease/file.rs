@@ -65,10 +65,11 @@ pub(super) async fn attempt(control: &Store, options: &LeaseOptions) -> Result<A
                     let before = read(&mut file)?;
                     let body = Body::new(before.as_ref().map_or(1, |before| before.epoch + 1), ttl);
                     write(&mut file, &body)?;
-                    let inherited = before.is_some_and(|before| !before.clean);
+                    let inherited = before.as_ref().is_some_and(|before| !before.clean);
+                    let died = before.is_some_and(|before| !before.released);
                     let epoch = body.epoch;
                     let lease = FileLease { file: Mutex::new(file), path, store, body };
-                    return Ok(Attempt::Taken(Lease { held: Held::File(lease.into()), epoch, inherited }));
+                    return Ok(Attempt::Taken(Lease { held: Held::File(lease.into()), epoch, inherited, died }));
                 }
                 Err(TryLockError::WouldBlock) => {
                     // The holder may be about to write its name.

@@ -126,14 +126,19 @@ pub(super) async fn attempt(control: &Store, options: &LeaseOptions) -> Result<A
     let looked = Instant::now();
     let found = read(control).await?;
     let began = Instant::now();
-    let (body, condition, inherited) = match &found {
-        None => (Body::new(1, options.ttl), Condition::Absent, false),
+    let (body, condition, inherited, died) = match &found {
+        None => (Body::new(1, options.ttl), Condition::Absent, false, false),
         Some((before, etag)) => {
             let stale = || unchanged_for(control.url(), etag, looked) > ttl_of(before);
             if !before.released && !stale() {
                 return Ok(Attempt::Busy(Some(LeaseState::of(before.clone(), false))));
             }
-            (Body::new(before.epoch + 1, options.ttl), Condition::Matches(etag.clone()), !before.clean)
+            (
+                Body::new(before.epoch + 1, options.ttl),
+                Condition::Matches(etag.clone()),
+                !before.clean,
+                !before.released,
+            )
         }
     };
     let epoch = body.epoch;
@@ -147,7 +152,8 @@ pub(super) async fn attempt(control: &Store, options: &LeaseOptions) -> Result<A
     };
     let etag =
         if found.is_none() && !options.single_writer { prove_conditions(control, &body, etag).await? } else { etag };
-    Ok(Attempt::Taken(Lease { held: Held::Object(ObjectLease::start(control, body, etag, began)), epoch, inherited }))
+    let held = Held::Object(ObjectLease::start(control, body, etag, began));
+    Ok(Attempt::Taken(Lease { held, epoch, inherited, died }))
 }
 
 /// Tries, once in the life of a control prefix, whether the storage refuses what it must refuse: a create of what is there,

@@ -85,6 +85,11 @@ impl Backend for LocalFiles {
         blocking(move || assemble::assemble(&path, &pieces, &expected, &tries)).await
     }
 
+    async fn link(&self, from: &str, to: &str, condition: &Condition) -> Attempt<ETag> {
+        let (from, to, condition) = (path_of(from), path_of(to), condition.clone());
+        blocking(move || link(&from, &to, &condition)).await
+    }
+
     async fn rename(&self, from: &str, to: &str) -> Option<Attempt<()>> {
         let (from, to) = (path_of(from), path_of(to));
         Some(blocking(move || rename(&from, &to)).await)
@@ -228,6 +233,28 @@ fn put(path: &Path, bytes: &[u8], condition: Option<&Condition>) -> Attempt<ETag
 fn copy(from: &Path, to: &Path) -> Attempt<()> {
     let mut source = File::open(from).map_err(|error| failure(&error))?;
     replace(to, None, |_| (), |file| io::copy(&mut source, file).map(drop)).map(drop)
+}
+
+/// Gives `from` the second name `to`, or copies it where the file system has no second names.
+fn link(from: &Path, to: &Path, condition: &Condition) -> Attempt<ETag> {
+    let metadata = fs::metadata(from).map_err(|error| failure(&error))?;
+    check(to, Some(condition))?;
+    let directory = to.parent().unwrap_or(Path::new("/"));
+    if !directory.is_dir() {
+        make_directory(directory)?;
+    }
+    let temporary = directory.join(format!(".{}{TEMPORARY}", random_id()));
+    if fs::hard_link(from, &temporary).is_err() {
+        let mut source = File::open(from).map_err(|error| failure(&error))?;
+        return replace(to, Some(condition), |_| (), |file| io::copy(&mut source, file).map(drop));
+    }
+    let outcome = DirectoryLock::acquire(directory).map_err(|error| not_absent(&error)).and_then(|_lock| {
+        check(to, Some(condition))?;
+        fs::rename(&temporary, to).map_err(|error| not_absent(&error))
+    });
+    // A rename over another name of the same file leaves both.
+    let _ = fs::remove_file(&temporary);
+    outcome.map(|()| etag_of(&metadata))
 }
 
 /// Writes a temporary file by `write` and renames it over `path` where `condition` holds; `note` hears its name before.

@@ -18,22 +18,31 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 use super::buffers::Buffers;
-use super::chunk_writer::{ChunkWriter, Guard};
+use super::chunk_writer::{ChunkWriter, Copied, Guard};
 use super::inputs::{Input, Share, StoredInput, TileInput};
 use super::job::{Counts, ObjectJob};
+use super::lookup::{Lookup, lookups};
 use super::schedule::{Group, UNIT, units};
 use super::work::{ObjectWork, Source, Work};
 use super::{ArrayWrite, WriteOptions, WriteSummary};
 use crate::error::{Context, Error, Result};
 use crate::progress::{Progress, Run};
+use crate::store::ETag;
 use crate::zarr::plan::Action;
 
 /// An input on its way, to be awaited by all who need it.
 type Arriving<'a> = Shared<BoxFuture<'a, Result<Input>>>;
 /// The fetched tiles of one call, each to be taken once.
 type Fetching<'a> = Shared<BoxFuture<'a, Result<Arc<Vec<Mutex<Option<Bytes>>>>>>>;
-/// Says that an old object has been read or moved, and what guards its overwriting.
-type Released = watch::Receiver<Option<Guard>>;
+/// Says that an old object is needed no longer, and what then guards its overwriting.
+type Released = watch::Receiver<Freed>;
+
+/// What has become of an old object that others need.
+enum Freed {
+    NotYet,
+    Moved,
+    Read(Guard),
+}
 
 /// How often it is asked whether the run was cancelled while nothing else happens.
 const CANCELLATION_LATENCY: Duration = Duration::from_millis(200);
@@ -64,13 +73,13 @@ pub(super) async fn run(
     let most_admitted = place.concurrency().max(1);
     // Several groups at once, so that the next is being loaded while one is computed and another is put.
     let work = Work::new(writes, options, memory, most_admitted.div_ceil(3))?;
-    if let Some(stage) = &options.stage {
-        for (array, keys) in work.overwritten_sources() {
-            stage.stage(array, &keys).await?;
-        }
-    }
+    // Named before the first put: what is put later without having been read is refused if somebody else was there.
+    let questions: Vec<Lookup> =
+        work.unread().iter().flat_map(|(array, indices)| lookups(array, indices, place.is_at_hand())).collect();
+    let found = if questions.is_empty() { HashMap::new() } else { place.find(&questions).await? };
     let mut engine = Engine {
         place,
+        found,
         memory: Arc::new(Semaphore::new(memory as usize)),
         buffers: Arc::new(Buffers::new(recycled)),
         counts: Arc::default(),
@@ -112,6 +121,8 @@ enum Outcome {
 
 struct Engine<'a> {
     place: &'a dyn ChunkWriter,
+    /// What is there of the objects that are not read before they are written.
+    found: HashMap<String, ETag>,
     work: &'a Work,
     memory: Arc<Semaphore>,
     buffers: Arc<Buffers>,
@@ -285,7 +296,7 @@ impl<'a> Engine<'a> {
             counts.read.fetch_add(1, Ordering::Relaxed);
             let input = StoredInput::new(index, content, share);
             if let Some(release) = release {
-                release.send_replace(Some(input.guard()));
+                release.send_replace(Freed::Read(input.guard()));
             }
             Ok(Input::Stored(Arc::new(input)))
         }
@@ -293,13 +304,21 @@ impl<'a> Engine<'a> {
     }
 
     /// Where the old object at `index` is overwritten by an object that may not know of this reading: what tells it.
-    fn release_on_overwrite(&mut self, array: usize, index: &[u64]) -> Option<watch::Sender<Option<Guard>>> {
+    fn release_on_overwrite(&mut self, array: usize, index: &[u64]) -> Option<watch::Sender<Freed>> {
         if !self.work.shifted[array] {
             return None;
         }
-        let (sender, receiver) = watch::channel(None);
+        let (sender, receiver) = watch::channel(Freed::NotYet);
         self.released.entry((array, index.to_vec())).or_default().push(receiver);
         Some(sender)
+    }
+
+    /// What guards an object that nobody reads before it is written.
+    fn guard_of(&self, object: &ObjectWork, key: &str) -> Guard {
+        if self.work.is_beyond(object) {
+            return Guard::Beyond;
+        }
+        self.found.get(key).map_or(Guard::Absent, |etag| Guard::Unchanged(etag.clone()))
     }
 
     /// Waits for the inputs of one object, computes it and puts it.
@@ -314,6 +333,7 @@ impl<'a> Engine<'a> {
         let work = &self.work.arrays[array];
         let key = work.array.chunk_key(&object.plan.index);
         let stop = self.stop.subscribe();
+        let unread = self.guard_of(object, &key);
         // Those who still need what this object overwrites were admitted before it: the plan goes from the end to the
         // beginning.
         let released = self.released.remove(&(array, object.plan.index.clone())).unwrap_or_default();
@@ -322,15 +342,14 @@ impl<'a> Engine<'a> {
                 let from_key = work.array.chunk_key(from);
                 let release = self.release_on_overwrite(array, from);
                 async move {
-                    unless(stop, wait_until_free(released, Guard::Unread)).await?;
-                    let outcome = if place.copy(&from_key, &key).await? {
-                        Outcome::Copied
-                    } else {
-                        place.delete(&key).await?;
-                        Outcome::Dropped
+                    let guard = unless(stop, wait_until_free(released, None)).await?.unwrap_or(unread);
+                    let outcome = match place.copy(&from_key, &key, &guard).await? {
+                        Copied::Done => Outcome::Copied,
+                        Copied::NoSource if place.delete(&key, &guard).await? => Outcome::Dropped,
+                        Copied::NoSource | Copied::Refused => return Err(refused(place, &key, &guard)),
                     };
                     if let Some(release) = release {
-                        release.send_replace(Some(Guard::Unread));
+                        release.send_replace(Freed::Moved);
                     }
                     drop(share);
                     Ok((array, outcome))
@@ -359,8 +378,8 @@ impl<'a> Engine<'a> {
                         let job = ObjectJob::new(work, parts, inputs, buffers, counts);
                         let encoded = compute(move || job.run()).await?;
                         share.shrink(encoded.as_ref().map_or(0, |bytes| units(bytes.len() as u64)));
-                        let guard = wait_until_free(released, own.unwrap_or(Guard::Unread)).await?;
-                        Ok((encoded, guard))
+                        let guard = wait_until_free(released, own).await?;
+                        Ok((encoded, guard.unwrap_or(unread)))
                     };
                     let (encoded, guard) = unless(stop, prepare).await?;
                     put(place, key, encoded, &guard).await.map(|outcome| (array, outcome))
@@ -380,13 +399,13 @@ async fn unless<T>(mut stop: watch::Receiver<bool>, work: impl Future<Output = R
     }
 }
 
-/// Waits until nobody needs what is going to be overwritten, and returns what guards the overwriting.
-async fn wait_until_free(released: Vec<Released>, mut guard: Guard) -> Result<Guard> {
+/// Waits until nobody needs what is going to be overwritten, and returns what guards the overwriting, if anybody read it.
+async fn wait_until_free(released: Vec<Released>, mut guard: Option<Guard>) -> Result<Option<Guard>> {
     for mut released in released {
-        match released.wait_for(Option::is_some).await {
+        match released.wait_for(|freed| !matches!(freed, Freed::NotYet)).await {
             Ok(read) => {
-                if let (Guard::Unread, Some(read)) = (&guard, read.as_ref()) {
-                    guard = read.clone();
+                if let (None, Freed::Read(read)) = (&guard, &*read) {
+                    guard = Some(read.clone());
                 }
             }
             // The reader failed, and its error is the one that counts.
@@ -398,16 +417,19 @@ async fn wait_until_free(released: Vec<Released>, mut guard: Guard) -> Result<Gu
 
 /// Puts or deletes one object.
 async fn put(place: &dyn ChunkWriter, key: String, encoded: Option<Bytes>, guard: &Guard) -> Result<Outcome> {
-    let Some(bytes) = encoded else {
-        if *guard != Guard::Absent {
-            place.delete(&key).await?;
+    let context = || format!("while writing `{}`", place.address(&key));
+    let done = match encoded {
+        None => place.delete(&key, guard).await.context(context)?.then_some(Outcome::Dropped),
+        Some(bytes) => {
+            let written = place.put(&key, bytes, guard).await.context(context)?;
+            written.then(|| Outcome::Written(key.clone()))
         }
-        return Ok(Outcome::Dropped);
     };
-    if place.put(&key, bytes, guard).await.context(|| format!("while writing `{}`", place.address(&key)))? {
-        return Ok(Outcome::Written(key));
-    }
+    done.ok_or_else(|| refused(place, &key, guard))
+}
+
+fn refused(place: &dyn ChunkWriter, key: &str, guard: &Guard) -> Error {
     let what = if *guard == Guard::Absent { "was created" } else { "was changed" };
-    Err(Error::conflict(format!("`{}` {what} by somebody else while it was being rewritten", place.address(&key)))
-        .hint("run the same command again: it plans from what is there now"))
+    Error::conflict(format!("`{}` {what} by somebody else while it was being rewritten", place.address(key)))
+        .hint("run the same command again: it plans from what is there now")
 }

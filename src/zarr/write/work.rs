@@ -1,6 +1,6 @@
 //! All work of a commit in one list: objects, what they are made of, and the schedule.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::job::ArrayWork;
@@ -27,6 +27,8 @@ pub(super) struct ObjectWork {
     pub(super) plan: ObjectPlan,
     /// Units of its own buffers.
     pub(super) own: u64,
+    /// Whether its own old content is among its inputs.
+    pub(super) reads_itself: bool,
 }
 
 /// All work of a commit.
@@ -108,24 +110,22 @@ impl Work {
         self.inputs[self.schedule.loads[load].input].1
     }
 
-    /// For each shifted array the keys of all objects that the shift reads.
-    pub(super) fn overwritten_sources(&self) -> Vec<(&Array, Vec<String>)> {
-        let mut found: Vec<(&Array, Vec<String>)> = Vec::new();
-        for (number, work) in self.arrays.iter().enumerate().filter(|(number, _)| self.shifted[*number]) {
-            let read = self.inputs.iter().filter_map(|(source, _)| match source {
-                Source::Object { array, index } if *array == number => Some(index),
-                _ => None,
-            });
-            let moved = self.objects.iter().filter_map(|object| match &object.plan.action {
-                Action::Copy { from } if object.array == number => Some(from),
-                _ => None,
-            });
-            let mut indices: Vec<&Vec<u64>> = read.chain(moved).collect();
-            indices.sort();
-            indices.dedup();
-            found.push((&work.array, indices.into_iter().map(|index| work.array.chunk_key(index)).collect()));
+    /// What guards each object until it has been read: what is beyond the array that readers see, and what is not. The
+    /// latter are named here, for each array, as far as nobody reads them.
+    pub(super) fn unread(&self) -> Vec<(&Array, BTreeSet<Vec<u64>>)> {
+        let mut unread: Vec<BTreeSet<Vec<u64>>> = vec![BTreeSet::new(); self.arrays.len()];
+        for object in self.objects.iter().filter(|object| !object.reads_itself && !self.is_beyond(object)) {
+            unread[object.array].insert(object.plan.index.clone());
         }
-        found
+        self.arrays.iter().map(|work| &work.array).zip(unread).filter(|(_, indices)| !indices.is_empty()).collect()
+    }
+
+    /// Whether an object lies beyond the array that readers see.
+    pub(super) fn is_beyond(&self, object: &ObjectWork) -> bool {
+        let geometry = &self.arrays[object.array].geometry;
+        let Some(previous) = &geometry.previous_shape else { return false };
+        let sides = geometry.shard_shape.as_ref().unwrap_or(&geometry.chunk_shape);
+        object.plan.index.iter().zip(sides).zip(previous).any(|((index, side), length)| index * side >= *length)
     }
 }
 
@@ -184,6 +184,7 @@ impl Gathered {
         let work = Arc::clone(&self.arrays[number]);
         let (geometry, array) = (&work.geometry, &work.array);
         let mut cost = ObjectCost { inputs: Vec::new(), own: 0 };
+        let mut reads_itself = false;
         if let Action::Write { chunks, keeps } = &plan.action {
             let mut old_objects: Vec<Vec<u64>> = if *keeps { vec![plan.index.clone()] } else { Vec::new() };
             let mut decodes_old = false;
@@ -203,6 +204,7 @@ impl Gathered {
                     }
                 }
             }
+            reads_itself = old_objects.contains(&plan.index);
             for index in old_objects {
                 cost.inputs.push(self.old_object(number, index, object_bytes(array), !shifted));
             }
@@ -220,7 +222,7 @@ impl Gathered {
             };
             cost.own = units(encoded.saturating_add(at_work).saturating_add(assembled));
         }
-        self.objects.push(ObjectWork { array: number, plan, own: cost.own });
+        self.objects.push(ObjectWork { array: number, plan, own: cost.own, reads_itself });
         self.costs.push(cost);
     }
 

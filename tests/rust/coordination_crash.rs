@@ -1,0 +1,189 @@
+//! A worker that dies before or after any request that changes something: the next one makes the store whole.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use async_trait::async_trait;
+use regraft::store::faults::{Fault, Faults, Operation};
+
+use crate::coordination_model::{Shape, World, drain, sync};
+
+/// Lets some changing requests through, then the process is dead.
+struct DiesAt {
+    changes: AtomicUsize,
+    limit: usize,
+    last_is_done: bool,
+}
+
+impl DiesAt {
+    fn new(limit: usize, last_is_done: bool) -> Arc<Self> {
+        Arc::new(Self { changes: AtomicUsize::new(0), limit, last_is_done })
+    }
+}
+
+#[async_trait]
+impl Faults for DiesAt {
+    async fn before(&self, operation: Operation, _: &str) -> Result<(), Fault> {
+        let changes = match operation {
+            Operation::Put | Operation::Delete | Operation::Copy => self.changes.fetch_add(1, Ordering::SeqCst) + 1,
+            _ => self.changes.load(Ordering::SeqCst),
+        };
+        let is_dead = changes > self.limit || (changes == self.limit && !self.last_is_done);
+        if is_dead { Err(Fault::Crash) } else { Ok(()) }
+    }
+
+    async fn after(&self, _: Operation, _: &str) -> Result<(), Fault> {
+        if self.changes.load(Ordering::SeqCst) >= self.limit { Err(Fault::Crash) } else { Ok(()) }
+    }
+}
+
+/// What happens to a store that holds days 10, 12, 14 and 16, and how the bucket changes before it and after the crash.
+struct Scenario {
+    name: &'static str,
+    change: fn(&mut World),
+    /// After the crash: what else the bucket went through.
+    meanwhile: fn(&mut World),
+}
+
+fn begin(world: &mut World) {
+    world.put("a", &[10], 1);
+    world.put("b", &[12, 14], 2);
+    world.put("c", &[16], 3);
+    world.put("d", &[12], 4);
+}
+
+fn nothing(_: &mut World) {}
+
+const SCENARIOS: &[Scenario] = &[
+    Scenario { name: "first commit", change: begin, meanwhile: nothing },
+    Scenario {
+        name: "first commit, sources gone",
+        change: begin,
+        meanwhile: |world| ["a", "b", "c", "d"].iter().for_each(|key| world.remove(key)),
+    },
+    Scenario {
+        name: "first commit, some sources gone",
+        change: begin,
+        meanwhile: |world| ["b", "c"].iter().for_each(|key| world.remove(key)),
+    },
+    Scenario { name: "append", change: |world| world.put("e", &[17, 18, 19], 5), meanwhile: nothing },
+    Scenario {
+        name: "append, gone",
+        change: |world| world.put("e", &[17, 18, 19], 5),
+        meanwhile: |world| world.remove("e"),
+    },
+    Scenario { name: "overwrite", change: |world| world.put("b", &[12, 14], 6), meanwhile: nothing },
+    Scenario {
+        name: "overwrite, changed again",
+        change: |world| world.put("b", &[12, 14], 6),
+        meanwhile: |world| world.put("b", &[12, 14], 7),
+    },
+    Scenario {
+        name: "overwrite, gone",
+        change: |world| world.put("b", &[12, 14], 6),
+        meanwhile: |world| world.remove("b"),
+    },
+    Scenario { name: "insert", change: |world| world.put("e", &[11, 13], 5), meanwhile: nothing },
+    Scenario {
+        name: "insert, gone",
+        change: |world| world.put("e", &[11, 13], 5),
+        meanwhile: |world| world.remove("e"),
+    },
+    Scenario {
+        name: "insert, and a source of the tail gone",
+        change: |world| world.put("e", &[9], 5),
+        meanwhile: |world| world.remove("c"),
+    },
+    Scenario {
+        name: "insert, moved elsewhere",
+        change: |world| world.put("e", &[11], 5),
+        meanwhile: |world| world.put("e", &[15, 20], 6),
+    },
+    Scenario { name: "removal with a runner-up", change: |world| world.remove("b"), meanwhile: nothing },
+    Scenario {
+        name: "removal, and it is back",
+        change: |world| world.remove("b"),
+        meanwhile: |world| world.put("b", &[12, 14], 8),
+    },
+    Scenario {
+        name: "everything at once",
+        change: |world| {
+            world.put("a", &[10], 9);
+            world.remove("c");
+            world.put("e", &[8, 11, 30], 5);
+        },
+        meanwhile: nothing,
+    },
+];
+
+/// Dies at every request of every scenario; returns how often.
+fn die_everywhere(shape: &Shape, world: fn(Shape) -> World, every: usize) -> usize {
+    let mut deaths = 0;
+    for scenario in SCENARIOS {
+        for last_is_done in [false, true] {
+            for limit in (1..).step_by(every) {
+                let mut world = world(shape.clone());
+                if !scenario.name.starts_with("first") {
+                    begin(&mut world);
+                    world.assert_settled();
+                }
+                let old = world.found();
+                (scenario.change)(&mut world);
+                let new = world.expected();
+                let told = format!("{}, request {limit}, done: {last_is_done}, {shape:?}", scenario.name);
+                println!("{told}");
+                let dying = world.collection().with_faults(DiesAt::new(limit, last_is_done));
+                if sync(&dying).is_ok() {
+                    break;
+                }
+                drop(dying);
+                deaths += 1;
+                let changed_meanwhile = scenario.meanwhile as usize != nothing as *const () as usize;
+                (scenario.meanwhile)(&mut world);
+                // The next worker was asked for nothing, and makes it whole all the same.
+                drain(&world.collection()).unwrap_or_else(|error| panic!("{told}: {error}"));
+                let found = world.found();
+                if !changed_meanwhile {
+                    assert!(found == old || found == new, "{told}: {found:?} is neither {old:?} nor {new:?}");
+                }
+                world.assert_clean();
+                world.seen.extend(found.keys());
+                if limit % 3 == 0 || every > 1 {
+                    world.assert_settled();
+                }
+            }
+        }
+    }
+    deaths
+}
+
+fn is_long() -> bool {
+    std::env::var_os("REGRAFT_LONG").is_some()
+}
+
+#[test]
+fn a_worker_may_die_at_every_request_in_memory() {
+    let mut deaths = die_everywhere(&Shape::default(), World::memory, if is_long() { 1 } else { 2 });
+    if is_long() {
+        deaths += die_everywhere(&Shape { chunk: 1, ..Shape::default() }, World::memory, 1);
+        deaths += die_everywhere(&Shape { shard: Some(2), ..Shape::default() }, World::memory, 1);
+        deaths += die_everywhere(&Shape { axis: "arrival", ..Shape::default() }, World::memory, 1);
+        deaths += die_everywhere(&Shape { batch: 1, ..Shape::default() }, World::memory, 1);
+    }
+    println!("{deaths} deaths");
+}
+
+#[test]
+fn a_worker_may_die_at_every_request_of_zarr_2() {
+    let shape = Shape { format: "zarr2", chunk: 3, ..Shape::default() };
+    println!("{} deaths", die_everywhere(&shape, World::memory, if is_long() { 1 } else { 5 }));
+}
+
+#[test]
+fn a_worker_may_die_at_every_request_on_files() {
+    let mut deaths = die_everywhere(&Shape::default(), World::files, if is_long() { 1 } else { 4 });
+    if is_long() {
+        deaths += die_everywhere(&Shape { chunk: 1, ..Shape::default() }, World::files, 1);
+    }
+    println!("{deaths} deaths");
+}
