@@ -17,7 +17,7 @@ use super::session::{Session, Settled};
 use super::staging::Doors;
 use super::turn::{Totals, Turn};
 use super::writes::writes;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::ledger::Pending;
 use crate::progress::{Progress, Run};
 use crate::store::Store;
@@ -39,7 +39,7 @@ impl Collection {
         let mut turn = self.begin(Some(wait)).await?;
         let outcome = self.apply_in(&mut turn, plan, run, &mut totals).await;
         let unchanged = turn.session.axis_change(&turn.session.unchanged(), &self.config);
-        self.end(turn).await;
+        self.end(turn, outcome.is_err()).await;
         outcome?;
         Ok(totals.report(self, unchanged))
     }
@@ -236,7 +236,14 @@ impl Collection {
         totals.arrays = settled.layout.touched(structure);
         let stage = doors.stage_tail(writes.data.iter().chain(&writes.coordinates)).await?;
         let record = self.prepared(session, examined, settled, stage.clone());
-        let number = session.log.append(&record).await?;
+        let number = match (session.log.append(&record).await, &stage) {
+            // Somebody else has the number, so nobody will ever read of this stage.
+            (Err(error), Some(stage)) if error.kind() == Kind::Conflict => {
+                doors.take_back_stage(stage).await;
+                return Err(error);
+            }
+            (answer, _) => answer?,
+        };
         session.ledger.fold(number, &record);
         let store = &doors.store;
         self.write_arrays(store, &writes.data, memory, run, &mut totals.written).await?;

@@ -125,7 +125,7 @@ impl Collection {
                 Err(error) => Err(error),
             };
             unchanged = turn.session.axis_change(&turn.session.unchanged(), &self.config);
-            self.end(turn).await;
+            self.end(turn, outcome.is_err()).await;
             outcome?;
             let is_late = deadline.is_some_and(|deadline| Instant::now() >= deadline);
             if is_late || inbox.count(1).await? == 0 {

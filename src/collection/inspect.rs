@@ -242,7 +242,7 @@ impl Collection {
     pub async fn retry(&self, keys: &[String]) -> Result<Vec<String>> {
         let mut turn = self.begin(Some(LEASE_WAIT)).await?;
         let outcome = self.release_from_quarantine(&mut turn.session, keys).await;
-        self.end(turn).await;
+        self.end(turn, outcome.is_err()).await;
         outcome
     }
 

@@ -284,13 +284,17 @@ impl Collection {
                 // A runner-up that comes back: the source that went away says so.
                 continue;
             }
-            let (action, indices) = done.unwrap_or((Action::RunnerUp, Vec::new()));
-            let reason = if action == Action::RunnerUp {
+            let (mut action, indices) = done.unwrap_or((Action::RunnerUp, Vec::new()));
+            let mut reason = reason(action).to_owned();
+            if action == Action::RunnerUp {
                 let owner = candidate.labels.iter().find_map(|label| owner_after(session, settled, label));
-                format!("`{}` owns its labels; it is kept as runner-up", owner.unwrap_or_default())
-            } else {
-                reason(action).to_owned()
-            };
+                if owner.as_ref() == Some(&candidate.key) {
+                    action = Action::Restore;
+                    "its data come back as they are now: the version on record is gone".clone_into(&mut reason);
+                } else {
+                    reason = format!("`{}` owns its labels; it is kept as runner-up", owner.unwrap_or_default());
+                }
+            }
             changes.push(Change {
                 action,
                 labels: candidate.labels.iter().take(5).map(|label| show(kind, label)).collect(),

@@ -32,6 +32,8 @@ const CONCURRENT: usize = 32;
 pub(super) struct Doors {
     pub(super) store: Store,
     pub(super) control: Store,
+    /// The control prefix, for taking back what nobody else knows of: a worker that has lost the lease may still do that.
+    pub(super) unfenced: Store,
 }
 
 impl Doors {
@@ -59,6 +61,16 @@ impl Doors {
             return Ok(None);
         }
         let id = random_id();
+        match self.copy_to_stage(&keys, &id).await {
+            Ok(()) => Ok(Some(id)),
+            Err(error) => {
+                self.take_back_stage(&id).await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn copy_to_stage(&self, keys: &[String], id: &str) -> Result<()> {
         let targets: Vec<String> = keys.iter().map(|key| format!("{FOLDER}{id}/{key}")).collect();
         let tasks: Vec<_> = keys
             .iter()
@@ -73,9 +85,16 @@ impl Doors {
                 .boxed()
             })
             .collect();
-        stream::iter(tasks).buffer_unordered(CONCURRENT).try_collect::<()>().await?;
-        self.control.sync(&targets).await?;
-        Ok(Some(id))
+        // All of them, also after a failure: none is to land when the stage was taken back.
+        let copied: Vec<Result<()>> = stream::iter(tasks).buffer_unordered(CONCURRENT).collect().await;
+        copied.into_iter().collect::<Result<()>>()?;
+        self.control.sync(&targets).await
+    }
+
+    /// Deletes a stage that was never announced, as far as that can be done.
+    pub(super) async fn take_back_stage(&self, id: &str) {
+        // The failure that led here is the one to tell; what stays is swept by the next worker.
+        let _ = delete_all(&self.unfenced, &format!("{FOLDER}{id}/")).await;
     }
 
     /// Brings a staged tail back: objects become what they were, and those that were not there are deleted.

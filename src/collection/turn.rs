@@ -105,8 +105,11 @@ impl Collection {
     }
 
     async fn open_under(&self, lease: &Lease) -> Result<(Doors, Session)> {
-        let doors =
-            Doors { store: self.store.with_fence(lease.fence()), control: self.control.with_fence(lease.fence()) };
+        let doors = Doors {
+            store: self.store.with_fence(lease.fence()),
+            control: self.control.with_fence(lease.fence()),
+            unfenced: self.control.clone(),
+        };
         let mut session = self.open_session(lease, &doors).await?;
         if lease.inherited() {
             self.fence_off(&mut session, lease.died()).await?;
@@ -146,9 +149,9 @@ impl Collection {
         }
     }
 
-    /// Lets go.
-    pub(super) async fn end(&self, turn: Turn) {
-        let is_whole = !turn.session.ledger.journal.is_open();
+    /// Lets go. Where something `failed`, the next worker looks for what it left.
+    pub(super) async fn end(&self, turn: Turn, failed: bool) {
+        let is_whole = !failed && !turn.session.ledger.journal.is_open();
         turn.lease.release(is_whole).await;
     }
 

@@ -135,6 +135,10 @@ pub(super) trait Backend: Send + Sync {
     async fn link(&self, _from: &str, _to: &str, _condition: &Condition) -> Attempt<ETag> {
         Err(Failure::Invalid("objects do not share their bytes here".into()))
     }
+    /// Deletes an object that is still `etag`, in one step; only where keys are files.
+    async fn delete_if(&self, _key: &str, _etag: &ETag) -> Attempt<()> {
+        Err(Failure::Invalid("objects are not deleted on a condition here".into()))
+    }
     /// Moves in one step; `None` where the caller must copy and delete.
     async fn rename(&self, _from: &str, _to: &str) -> Option<Attempt<()>> {
         None

@@ -1,9 +1,10 @@
-//! Copies from one place to another on the same connection, and copies that do not overwrite what somebody else wrote.
+//! Copies from one place to another on the same connection; copies and deletions that leave alone what somebody else
+//! wrote.
 
 use super::attempts::Outcome;
 use super::faults::Operation;
 use super::reading::present;
-use super::{Condition, PutAnswer, Store};
+use super::{Condition, ETag, PutAnswer, Store};
 use crate::error::Result;
 
 impl Store {
@@ -53,5 +54,24 @@ impl Store {
                 _ => Some(PutAnswer::Theirs),
             },
         })
+    }
+
+    /// Deletes an object if it is still `etag`; `false` where it is not, and none is as good. On files this is one step;
+    /// elsewhere the object is looked at right before.
+    ///
+    /// # Errors
+    /// As [`Store::delete`].
+    pub async fn delete_if(&self, key: &str, etag: &ETag) -> Result<bool> {
+        if self.local_path("").is_none() {
+            return match self.head(key).await? {
+                Some(there) if there.etag != *etag => Ok(false),
+                Some(_) => self.delete(key).await.map(|()| true),
+                None => Ok(true),
+            };
+        }
+        let full = self.full(key)?;
+        let outcome =
+            self.attempts(Operation::Delete, &full, || self.connection.backend.delete_if(&full, etag)).await?;
+        Ok(!matches!(outcome, Outcome::Refused { .. }))
     }
 }

@@ -28,8 +28,6 @@
 //! # Caveats
 //! - A tile is decoded once unless memory does not allow to keep it until the last chunk that needs it; then it is
 //!   fetched and decoded again. [`WriteSummary::tiles_decoded`] tells.
-//! - A deletion (a chunk that becomes all fill, under [`EmptyChunks::Drop`]) is not conditional everywhere: the caller
-//!   holds the right to write alone, and the chunk is looked at right before.
 //! - Services that name contents by their hash (S3) give a chunk that came back to its old bytes its old name.
 //! - A shift that is cut off leaves a torn array; who keeps a journal copies away what [`overwritten`] names.
 //!
@@ -107,8 +105,9 @@ impl ArrayWrite {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EmptyChunks {
-    /// Its object is deleted; readers see fill where there is none. A fill value of `null` (v2) is not defined for
-    /// readers, so such chunks are always written.
+    /// It is not written; readers see fill where there is none. An object that is there is deleted on files, and becomes
+    /// fill elsewhere, where a deletion has no condition. A fill value of `null` (v2) is not defined for readers, so such
+    /// chunks are always written.
     #[default]
     Drop,
     /// It is written.

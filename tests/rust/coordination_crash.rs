@@ -137,6 +137,7 @@ fn die_everywhere(shape: &Shape, world: fn(Shape) -> World, every: usize) -> usi
                     break;
                 }
                 drop(dying);
+                world.take_over();
                 deaths += 1;
                 let changed_meanwhile = scenario.meanwhile as usize != nothing as *const () as usize;
                 (scenario.meanwhile)(&mut world);

@@ -121,7 +121,7 @@ impl World {
         directory: Option<tempfile::TempDir>,
         shape: Shape,
     ) -> Self {
-        Self { root, shape, _directory: directory, options, bucket: BTreeMap::new(), seen: BTreeSet::new(), ttl: 0.03 }
+        Self { root, shape, _directory: directory, options, bucket: BTreeMap::new(), seen: BTreeSet::new(), ttl: 60.0 }
     }
 
     pub(crate) fn collection(&self) -> Collection {
@@ -154,6 +154,11 @@ impl World {
         });
         let config = Config::from_json(&config.to_string()).expect("a configuration");
         Collection::new(config, Some(Arc::new(Texts))).expect("a collection")
+    }
+
+    /// A worker has died: an operator says so, so that nobody waits for its lease.
+    pub(crate) fn take_over(&self) {
+        block_on(self.collection().unlock()).expect("unlocked");
     }
 
     pub(crate) fn place(&self, name: &str) -> Store {

@@ -286,7 +286,8 @@ fn little_memory_is_enough_where_it_can_be_and_named_where_it_cannot() {
 
 #[test]
 fn empty_chunks_are_dropped_or_written_as_told() {
-    let store = fresh_store();
+    let directory = tempfile::tempdir().unwrap();
+    let store = crate::store::files(&directory);
     let array = array(Format::V3, &[4, 4], &[2, 2], None, ZSTD);
     let exists = |index: &[u64]| block_on(store.head(&array.chunk_key(index))).unwrap().is_some();
     filled(&store, &array, &varied(&[4, 4], 1));
@@ -305,6 +306,20 @@ fn empty_chunks_are_dropped_or_written_as_told() {
     let summary = write(Region::new(vec![0, 0], vec![2, 2]), EmptyChunks::Fill);
     assert_eq!((summary.chunks_read, summary.chunks_written), (0, 1));
     assert!(exists(&[0, 0]));
+}
+
+#[test]
+fn an_empty_chunk_is_not_deleted_where_that_has_no_condition() {
+    let store = fresh_store();
+    for shard in [None, Some(&[4_u64, 4][..])] {
+        let array = array(Format::V3, &[4, 4], &[2, 2], shard, ZSTD);
+        filled(&store, &array, &varied(&[4, 4], 1));
+        let before = store.counters().usage();
+        run(&store, ArrayWrite::new(array.clone(), vec![blank(Region::whole(&[4, 4]))]));
+        let usage = store.counters().usage() - before;
+        assert_eq!((usage.delete, usage.get), (0, 0));
+        assert_eq!(stored(&store, &array), Dense::filled(&[4, 4]));
+    }
 }
 
 #[test]

@@ -215,7 +215,7 @@ proptest! {
             prop_assert_eq!(summary.chunks_written + summary.chunks_dropped + summary.chunks_copied, objects);
             // What moves as it is is read and written, since no service copies on a condition; on files it is linked.
             prop_assert!(usage.get + usage.copy >= summary.chunks_read + summary.chunks_copied);
-            prop_assert!(usage.get + usage.copy <= summary.chunks_read + summary.chunks_copied + summary.chunks_dropped);
+            prop_assert!(usage.get + usage.copy <= summary.chunks_read + objects);
             prop_assert!(usage.put + usage.copy >= summary.chunks_written + summary.chunks_copied);
             prop_assert!(usage.put <= summary.chunks_written + summary.chunks_copied);
             prop_assert!(usage.delete <= summary.chunks_dropped);
@@ -231,7 +231,13 @@ proptest! {
                     .map(|object| array.chunk_key(&object))
                     .collect();
                 expected.sort();
-                prop_assert_eq!(object_keys(&store), expected);
+                let found = object_keys(&store);
+                // Without conditions for deletions, what was there becomes fill.
+                if case.is_local {
+                    prop_assert_eq!(found, expected);
+                } else {
+                    prop_assert!(expected.iter().all(|key| found.contains(key)));
+                }
             }
             shape = grown;
         }

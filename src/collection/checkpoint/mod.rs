@@ -264,7 +264,7 @@ impl Checkpoint {
     /// As [`Store::put`]; what is committed stays, and the next one includes it.
     pub async fn write(&mut self, ledger: &mut Ledger) -> Result<bool> {
         let number = ledger.next_number.saturating_sub(1);
-        if number <= self.manifest.number || ledger.torn.is_some() {
+        if number <= self.manifest.number || ledger.journal.is_open() {
             return Ok(false);
         }
         let counts = self.counts(ledger).await?;

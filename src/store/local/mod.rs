@@ -68,7 +68,12 @@ impl Backend for LocalFiles {
 
     async fn delete(&self, key: &str) -> Attempt<()> {
         let path = path_of(key);
-        blocking(move || delete(&path)).await
+        blocking(move || delete(&path, None)).await
+    }
+
+    async fn delete_if(&self, key: &str, etag: &ETag) -> Attempt<()> {
+        let (path, condition) = (path_of(key), Condition::Matches(etag.clone()));
+        blocking(move || delete(&path, Some(&condition))).await
     }
 
     async fn copy(&self, from: &str, to: &str) -> Attempt<()> {
@@ -337,9 +342,12 @@ fn check(path: &Path, condition: Option<&Condition>) -> Attempt<()> {
     if holds { Ok(()) } else { Err(Failure::Refused) }
 }
 
-fn delete(path: &Path) -> Attempt<()> {
+fn delete(path: &Path, condition: Option<&Condition>) -> Attempt<()> {
     let Some(directory) = path.parent().filter(|directory| directory.is_dir()) else { return Ok(()) };
     let _lock = DirectoryLock::acquire(directory).map_err(|error| not_absent(&error))?;
+    if path.exists() {
+        check(path, condition)?;
+    }
     match fs::remove_file(path) {
         Err(error) if failure(&error) != Failure::Absent => Err(failure(&error)),
         _ => Ok(()),

@@ -64,8 +64,8 @@ pub trait ChunkWriter: Send + Sync {
     /// As [`Store::put_if`].
     async fn put(&self, key: &str, bytes: Bytes, guard: &Guard) -> Result<bool>;
 
-    /// Removes an object if `guard` holds; `false` where it does not. Not every storage offers this with a condition, so
-    /// the caller holds the right to write alone, and the guard is compared right before.
+    /// Removes an object if `guard` holds; `false` where it does not. Where that is not one step ([`Self::is_at_hand`]),
+    /// the writer asks for it only for what lies beyond the array.
     ///
     /// # Errors
     /// As [`Store::delete`].
@@ -87,7 +87,8 @@ pub trait ChunkWriter: Send + Sync {
     /// to wait in memory.
     fn concurrency(&self) -> usize;
 
-    /// Whether looking at each key by itself costs less than listing.
+    /// Whether this is at hand, like files: looking at each key by itself costs less than listing, and the right content
+    /// is deleted or none.
     fn is_at_hand(&self) -> bool;
 
     /// The address of an object, for messages.
@@ -124,15 +125,14 @@ impl ChunkWriter for Store {
     }
 
     async fn delete(&self, key: &str, guard: &Guard) -> Result<bool> {
-        let there = match guard {
+        match guard {
             // Nothing is there, and nothing is to be.
-            Guard::Absent => return Ok(true),
-            Guard::Beyond | Guard::Unchanged(_) => self.head(key).await?,
-        };
-        match (there, guard) {
-            (None, _) => Ok(true),
-            (Some(there), Guard::Unchanged(etag)) if there.etag != *etag => Ok(false),
-            (Some(_), _) => Self::delete(self, key).await.map(|()| true),
+            Guard::Absent => Ok(true),
+            Guard::Unchanged(etag) => self.delete_if(key, etag).await,
+            Guard::Beyond => match self.head(key).await? {
+                Some(left) => self.delete_if(key, &left.etag).await,
+                None => Ok(true),
+            },
         }
     }
 

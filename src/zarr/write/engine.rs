@@ -20,7 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use super::buffers::Buffers;
 use super::chunk_writer::{ChunkWriter, Copied, Guard};
 use super::inputs::{Input, Share, StoredInput, TileInput};
-use super::job::{Counts, ObjectJob};
+use super::job::{ArrayWork, Counts, ObjectJob};
 use super::lookup::{Lookup, lookups};
 use super::schedule::{Group, UNIT, units};
 use super::work::{ObjectWork, Source, Work};
@@ -341,12 +341,16 @@ impl<'a> Engine<'a> {
             Action::Copy { from } => {
                 let from_key = work.array.chunk_key(from);
                 let release = self.release_on_overwrite(array, from);
+                let array_work = Arc::clone(work);
                 async move {
                     let guard = unless(stop, wait_until_free(released, None)).await?.unwrap_or(unread);
                     let outcome = match place.copy(&from_key, &key, &guard).await? {
                         Copied::Done => Outcome::Copied,
-                        Copied::NoSource if place.delete(&key, &guard).await? => Outcome::Dropped,
-                        Copied::NoSource | Copied::Refused => return Err(refused(place, &key, &guard)),
+                        Copied::NoSource => {
+                            let encoded = instead_of_nothing(place, &array_work, None, &guard)?;
+                            put(place, key, encoded, &guard).await?
+                        }
+                        Copied::Refused => return Err(refused(place, &key, &guard)),
                     };
                     if let Some(release) = release {
                         release.send_replace(Freed::Moved);
@@ -365,7 +369,7 @@ impl<'a> Engine<'a> {
                         if self.left[load] == 0 { self.arriving[load].take() } else { self.arriving[load].clone() }
                     })
                     .collect();
-                let work = Arc::clone(work);
+                let array_work = Arc::clone(work);
                 let (buffers, counts) = (Arc::clone(&self.buffers), Arc::clone(&self.counts));
                 let mut share = share;
                 async move {
@@ -375,11 +379,11 @@ impl<'a> Engine<'a> {
                             Input::Stored(stored) if stored.index == parts.0 => Some(stored.guard()),
                             _ => None,
                         });
-                        let job = ObjectJob::new(work, parts, inputs, buffers, counts);
+                        let job = ObjectJob::new(Arc::clone(&array_work), parts, inputs, buffers, counts);
                         let encoded = compute(move || job.run()).await?;
                         share.shrink(encoded.as_ref().map_or(0, |bytes| units(bytes.len() as u64)));
-                        let guard = wait_until_free(released, own).await?;
-                        Ok((encoded, guard.unwrap_or(unread)))
+                        let guard = wait_until_free(released, own).await?.unwrap_or(unread);
+                        Ok((instead_of_nothing(place, &array_work, encoded, &guard)?, guard))
                     };
                     let (encoded, guard) = unless(stop, prepare).await?;
                     put(place, key, encoded, &guard).await.map(|outcome| (array, outcome))
@@ -413,6 +417,20 @@ async fn wait_until_free(released: Vec<Released>, mut guard: Option<Guard>) -> R
         }
     }
     Ok(guard)
+}
+
+/// What is put where nothing but fill is left. A deletion that stood still on its way could hit what somebody else wrote
+/// since, where it is not one step with its condition: there an object that is there is replaced by fill.
+fn instead_of_nothing(
+    place: &dyn ChunkWriter,
+    work: &ArrayWork,
+    encoded: Option<Bytes>,
+    guard: &Guard,
+) -> Result<Option<Bytes>> {
+    match (encoded, guard) {
+        (None, Guard::Unchanged(_)) if !place.is_at_hand() => work.empty_object().map(Some),
+        (encoded, _) => Ok(encoded),
+    }
 }
 
 /// Puts or deletes one object.

@@ -32,6 +32,19 @@ pub(super) struct ArrayWork {
     pub(super) splits_objects: bool,
 }
 
+impl ArrayWork {
+    /// An object that holds nothing but fill, where there must be one.
+    pub(super) fn empty_object(&self) -> Result<Bytes> {
+        let array = &self.array;
+        let elements = array.fill_value.elements(array.data_type, array.chunk_elements() as usize, Vec::new());
+        let (chunk, _) = array.codecs.encode_recycling(elements, &array.chunk_shape)?;
+        let Some(sharding) = &array.sharding else { return Ok(chunk) };
+        let mut inner = vec![None; array.chunks_per_object().iter().product::<u64>() as usize];
+        inner[0] = Some(chunk);
+        shard::assemble(sharding, &inner).ok_or_else(|| Error::internal("a shard with a chunk in it is not empty"))
+    }
+}
+
 /// What has been done so far.
 #[derive(Debug, Default)]
 pub(super) struct Counts {
