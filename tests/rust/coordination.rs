@@ -177,7 +177,7 @@ fn intents_are_settled_once_and_say_how() {
     world.put("a", &[1], 1);
     world.put("b", &[2], 2);
     block_on(world.place("in").put("bad.txt", "nothing".into())).unwrap();
-    let wanted = [
+    let intents = [
         intent("a", Wanted::Put),
         intent("a", Wanted::Put),
         intent("b", Wanted::Put),
@@ -185,7 +185,7 @@ fn intents_are_settled_once_and_say_how() {
         intent("gone", Wanted::Remove),
         Intent { key: "other.nc".into(), ..intent("", Wanted::Put) },
     ];
-    let submitted = block_on(collection.submit(&wanted)).unwrap();
+    let submitted = block_on(collection.submit(&intents)).unwrap();
     assert_eq!((submitted.ids.len(), submitted.duplicates, submitted.ignored.len()), (5, 0, 1));
     let report = drain(&collection).unwrap();
     assert_eq!((report.commits.len(), report.settled, report.outcome.as_str()), (1, 5, "partial"));
