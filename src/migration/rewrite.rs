@@ -51,7 +51,12 @@ impl Migrations {
     pub(super) async fn migrate(&self, object: &PlannedObject, shared: &Shared<'_>) -> ObjectReport {
         let began = tokio::time::Instant::now();
         let mut report = ObjectReport::untouched(&object.key, State::Pending, object.from, object.from);
-        if let Err(error) = self.rewrite_object(object, shared, &mut report).await {
+        let mut outcome = self.rewrite_object(object, shared, &mut report).await;
+        if outcome.as_ref().is_err_and(|error| error.kind() == Kind::Conflict) {
+            // It was changed in the middle: by another machine with the same plan, or by somebody else.
+            outcome = self.meet_other(object, shared.id, &mut report).await;
+        }
+        if let Err(error) = outcome {
             report.state = match error.kind() {
                 // Cancelled: as if it had not been begun.
                 _ if shared.run.check().is_err() => State::Pending,
@@ -75,10 +80,10 @@ impl Migrations {
         let _admitted = shared.throttle.admit(moved, object.memory).await?;
         shared.run.check()?;
         let Some(inspected) = self.data.inspect(&object.key).await? else {
-            return Err(Error::conflict(format!("`{}` was removed by somebody else", self.data.url_of(&object.key))));
+            return Err(Error::conflict("it was removed"));
         };
         if inspected.meta.etag.0 != object.etag {
-            return self.meet_other(object, shared.id, report).await;
+            return Err(Error::conflict("it is not as it was planned"));
         }
         refuse_what_would_be_lost(&inspected).context(|| self.data.url_of(&object.key))?;
         let etag = inspected.meta.etag.clone();
@@ -140,7 +145,12 @@ impl Migrations {
     /// The object is not what was planned: done by an earlier try of this plan, or changed by somebody else.
     async fn meet_other(&self, object: &PlannedObject, run: &str, report: &mut ObjectReport) -> Result<()> {
         let url = self.data.url_of(&object.key);
-        if let Sight::File(looked) = self.look(&object.key, false).await?
+        self.footers.forget(&object.key);
+        let sight = self.look(&object.key, false).await?;
+        if matches!(sight, Sight::Gone) {
+            return Err(Error::conflict(format!("`{url}` was removed by somebody else since it was planned")));
+        }
+        if let Sight::File(looked) = sight
             && let Some(stamp) = &looked.stamp
             && stamp.previous.etag == object.etag
             && stamp.to == looked.version
