@@ -66,7 +66,8 @@ impl Migrations {
         self.sweep(&objects).await?;
         self.record(&record).await?;
         let mut recorder = Recorder::new(self.run_store(&id));
-        recorder.keep("plan", plan).await?;
+        let shard = Plan { objects: objects.iter().map(|object| (*object).clone()).collect(), ..plan.clone() };
+        recorder.keep("plan", &shard).await?;
 
         let stopped = self.migrate_all(&objects, &id, run, &mut recorder, &mut reports).await;
         recorder.flush().await?;

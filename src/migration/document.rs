@@ -159,6 +159,9 @@ pub struct PlannedObject {
     /// Bytes that would be written, estimated.
     #[serde(default)]
     pub bytes_written_estimate: u64,
+    /// Whether it would be read and put whole.
+    #[serde(default)]
+    pub whole: bool,
     /// Bytes of memory that it would hold at once.
     #[serde(default)]
     pub memory: u64,

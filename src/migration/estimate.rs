@@ -34,6 +34,8 @@ pub struct Work {
     pub written: u64,
     /// Requests.
     pub requests: Requests,
+    /// Whether the object is read and put whole.
+    pub whole: bool,
     /// Bytes of memory held at most.
     pub memory: u64,
 }
@@ -87,6 +89,7 @@ pub fn work(file: &File, fused: &Fused, batches: &[Batch], decision: &Decision, 
             copied: 0,
             written: kept + written,
             requests: Requests { get: 1, head: 1 + tags, put: 1, ..Requests::default() },
+            whole,
             memory: held + 2 * file.length() + written,
         },
         // Kept chunks are read for their checksums where nothing of the file before is left.
@@ -98,6 +101,7 @@ pub fn work(file: &File, fused: &Fused, batches: &[Batch], decision: &Decision, 
             copied: kept,
             written,
             requests: Requests { get: reads, head: 1, put: 1, ..Requests::default() },
+            whole,
             memory: held,
         },
         Place::CopiesParts => Work {
@@ -105,6 +109,7 @@ pub fn work(file: &File, fused: &Fused, batches: &[Batch], decision: &Decision, 
             copied: kept,
             written,
             requests: Requests { get: reads, head: 2, put: 3, copy: kept.div_ceil(MOST_COPIED).max(1), list: 0 },
+            whole,
             memory: held,
         },
         Place::WholeObjects => Work {
@@ -112,6 +117,7 @@ pub fn work(file: &File, fused: &Fused, batches: &[Batch], decision: &Decision, 
             copied: 0,
             written: kept + written,
             requests: Requests { get: reads + 1, head: 1 + tags, put: 1, ..Requests::default() },
+            whole,
             memory: held + 2 * kept,
         },
     })
@@ -191,6 +197,7 @@ pub fn note(object: &mut PlannedObject, work: &Work) {
     object.bytes_read = work.read;
     object.bytes_copied = work.copied;
     object.bytes_written_estimate = work.written;
+    object.whole = work.whole;
     object.memory = work.memory;
     object.requests = work.requests;
 }

@@ -355,6 +355,7 @@ fn blank(meta: &ObjectMeta, target: u64, state: State) -> PlannedObject {
         bytes_read: 0,
         bytes_copied: 0,
         bytes_written_estimate: 0,
+        whole: false,
         memory: 0,
         requests: Requests::default(),
         repair: None,

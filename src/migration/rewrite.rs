@@ -10,7 +10,7 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use super::Migrations;
 use super::checksum::{self, Checksums};
 use super::document::{PlannedObject, State};
-use super::estimate::{Place, SMALL_OBJECT, new_bytes};
+use super::estimate::{Place, new_bytes};
 use super::fetch::{Batch, batches, joined};
 use super::fuse::Fused;
 use super::pool::on_pool;
@@ -87,7 +87,7 @@ impl Migrations {
         }
         refuse_what_would_be_lost(&inspected).context(|| self.data.url_of(&object.key))?;
         let etag = inspected.meta.etag.clone();
-        let whole = self.fetch_whole(object, &etag, shared.place, report).await?;
+        let whole = self.fetch_whole(object, &etag, report).await?;
         let file = self.footer(object, &etag, whole.as_ref(), report).await?;
         let fused = self.binder.fused(&object.steps, file.schema()).await?;
         let wanted = object.layout.unwrap_or(self.config.layout);
@@ -175,10 +175,9 @@ impl Migrations {
         &self,
         object: &PlannedObject,
         etag: &ETag,
-        place: Place,
         report: &mut ObjectReport,
     ) -> Result<Option<Ranges>> {
-        if place == Place::Files || object.size + object.bytes_written_estimate > SMALL_OBJECT {
+        if !object.whole {
             return Ok(None);
         }
         let bytes = self.data.get_if_match(&object.key, etag).await?;

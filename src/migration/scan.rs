@@ -201,6 +201,11 @@ impl Migrations {
             Err(error) => return Err(error),
         };
         let meta = object.meta.clone();
+        if !object.bytes.ends_with(b"PAR1") && !object.bytes.ends_with(b"PARE") {
+            let error = Error::invalid(format!("`{key}` is not a Parquet file: its last bytes are not `PAR1`"))
+                .hint("leave it out of the data set by `suffix` or `contains`, or write it again");
+            return Ok(Sight::NotParquet(meta, error));
+        }
         match self.parse(key, object).await {
             Ok(file) => {
                 self.footers.keep(key, &meta.etag, &file);
@@ -211,7 +216,6 @@ impl Migrations {
                 }
             }
             Err(error) if error.kind() == Kind::Unavailable => Err(error),
-            Err(error) if error.message().contains("not a Parquet file") => Ok(Sight::NotParquet(meta, error)),
             Err(error) => Ok(Sight::Failed(meta, error)),
         }
     }

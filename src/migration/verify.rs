@@ -22,6 +22,7 @@ use super::report::{ObjectReport, Seconds, Verification, VerifiedObject, Verifie
 use super::runs::check_run;
 use super::scan::{Looked, Sight};
 use super::stamp::{STAMP_KEY, Stamp};
+use super::throttle::Throttle;
 use crate::error::{Context, Error, Kind, Result};
 use crate::parquet::{Array, Change, File, Ranges, read, verify};
 use crate::progress::Run;
@@ -82,15 +83,20 @@ impl Migrations {
         }
         let mut objects = Vec::new();
         let (mut sampled, mut failed, mut done) = (0, 0, 0);
+        let throttle = Throttle::new(&self.config.run);
         let mut under_way = stream::iter(sights)
             .map(|(key, sight)| {
                 let deep = chosen(&key, share, request.seed);
                 let run_of = id.as_ref().or_else(|| stamp_of(&sight).map(|stamp| &stamp.run));
                 let known = run_of.and_then(|run| outcomes.get(run)?.get(&key));
-                let id = id.as_deref();
-                async move { (deep, self.verify_sight(key, sight, id, known, deep, run).await) }
+                let (id, throttle) = (id.as_deref(), &throttle);
+                async move {
+                    let memory = if deep { held(&sight) } else { 0 };
+                    let _admitted = throttle.admit(0, memory).await;
+                    (deep, self.verify_sight(key, sight, id, known, deep, run).await)
+                }
             })
-            .buffer_unordered(self.config.run.concurrency.min(16));
+            .buffer_unordered(self.config.run.concurrency);
         while let Some((deep, object)) = under_way.next().await {
             run.check()?;
             done += 1;
@@ -364,6 +370,20 @@ fn changed(fused: &Fused, new: &File, version_key: &str) -> Change {
         change.key_values.push((key.to_owned(), new.key_value(key).map(str::to_owned)));
     }
     change
+}
+
+/// Memory for the comparison of an object: two slices, and a part of its columns decoded.
+fn held(sight: &Sight) -> u64 {
+    let Sight::File(looked) = sight else { return 0 };
+    let touched = looked.stamp.as_ref().map_or(0, |stamp| 4 * stamp.columns.added.len() + 4);
+    let columns = looked.file.columns();
+    let largest = (0..looked.file.row_groups())
+        .map(|row_group| {
+            columns.iter().filter_map(|column| Some(column.chunks.get(row_group)?.uncompressed)).sum::<u64>()
+        })
+        .max()
+        .unwrap_or(0);
+    2 * SLICE.min(looked.meta.size) + 3 * largest / columns.len().max(1) as u64 * touched as u64
 }
 
 /// The last migration of what was looked at.

@@ -175,10 +175,11 @@ fn goes_through(store: &Store, layout: &str) {
         let objects = data_set(store, 7).await;
         store.put("_SUCCESS", Bytes::new()).await.expect("put");
         store.put("notes.txt", Bytes::from_static(b"hello, this is no Parquet")).await.expect("put");
+        store.put("empty.parquet", Bytes::new()).await.expect("put");
         let set = open(store, config(&format!(r#","layout":"{layout}""#)));
         let plan = planned(&set).await;
         assert_eq!(plan.totals.states[&State::Pending], 7);
-        assert_eq!(plan.totals.states[&State::NotParquet], 1);
+        assert_eq!(plan.totals.states[&State::NotParquet], 2, "{plan:?}");
         assert!(plan.objects.iter().all(|object| object.key != "_SUCCESS"));
         let text = serde_json::to_string(&plan).expect("JSON");
         let plan = Plan::from_json(&text).expect("a plan");
