@@ -49,7 +49,7 @@ use crate::error::{Context, Error, Result};
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// The codec; by default the one that most chunks of the source have.
+    /// The codec; by default the one that most chunks of the source have, `lz4_raw` in place of `lz4`.
     pub compression: Option<Compression>,
     /// Top-level new columns that get bloom filters, on each of their leaves.
     pub bloom: Vec<String>,
@@ -330,6 +330,8 @@ fn codec(metadata: &ParquetMetaData, settings: &Settings) -> Result<Codec> {
             Err(Error::invalid("the source is compressed with LZO, which cannot be written")
                 .hint("set the compression of the new columns"))
         }
+        // Two framings go by the name of LZ4, and readers know one or the other; this one has a name of its own.
+        Some((_, CompressionCodec::LZ4)) => Ok(Codec::LZ4_RAW),
         Some((_, codec)) => Ok(Codec::from(*codec)),
         None => Ok(Codec::SNAPPY),
     }

@@ -7,6 +7,7 @@ import math
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -218,3 +219,52 @@ def spark(session: Any, path: Path, *, vectorized: bool, splits: int) -> Values:
         assert frame.rdd.getNumPartitions() >= splits - 1
     rows = [row.asDict() for row in frame.collect()]
     return by_id({name: [row[name] for row in rows] for name in frame.columns})
+
+
+def readable(reader: str, path: Path) -> Values | None:
+    """What a reader sees, or nothing where it cannot read the file."""
+    try:
+        return READERS[reader](path)
+    except BaseException as error:  # panics of other people's Rust are no `Exception`
+        if isinstance(error, KeyboardInterrupt):
+            raise
+        return None
+
+
+def verdict(reader: str, before: Path, after: Path) -> str:
+    """`unreadable` (before), `equal`, or what differs."""
+    old = readable(reader, before)
+    if old is None:
+        return "unreadable"
+    try:
+        new = READERS[reader](after)
+    except BaseException as error:  # noqa: BLE001 - as above
+        return f"{type(error).__name__}: {error}"
+    different = [column for column in old if new.get(column) != old[column]]
+    return f"differs in {different}" if different else "equal"
+
+
+def verdicts(reader: str, pairs: list[tuple[Path, Path]]) -> list[str]:
+    """The verdict on each pair of files, from a process that may crash: then the file before counts as unreadable."""
+    found: list[str] = []
+    while len(found) < len(pairs):
+        words = [str(path) for pair in pairs[len(found) :] for path in pair]
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", __file__, reader, *words], capture_output=True, text=True, check=False
+        )
+        lines = done.stdout.splitlines()
+        said = [line.removeprefix("verdict ") for line in lines if line.startswith("verdict ")]
+        found += said
+        if done.returncode and len(found) < len(pairs):
+            # The last word before the end tells which of the two files it was.
+            found.append("unreadable" if lines[-1:] != ["after"] else f"crashed with {done.returncode}")
+    return found
+
+
+if __name__ == "__main__":
+    name, *named = sys.argv[1:]
+    for one, other in zip(named[::2], named[1::2], strict=True):
+        print("before", flush=True)
+        if readable(name, Path(one)) is not None:
+            print("after", flush=True)
+        print("verdict", verdict(name, Path(one), Path(other)).replace("\n", " ")[:300], flush=True)
