@@ -60,5 +60,6 @@ step "ruff format" "$python" -m ruff format --check
 step "mypy --strict" "$python" -m mypy --strict python/regraft
 step "mypy.stubtest" "$python" -m mypy.stubtest regraft._core
 step "notebooks" "$python" -m pytest --nbmake notebooks
-step "pytest" "$python" -m pytest tests/python
+step "pytest" "$python" -m pytest tests/python -m "not spark"
+step "pytest: Spark" "$python" -m pytest tests/python -m spark
 printf '\nall of it passed after %d s\n' "$((SECONDS - started))"

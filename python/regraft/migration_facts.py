@@ -127,10 +127,9 @@ def _verification(verification: MigrationVerification) -> Facts:
     verdict = f"{len(failed)} not as they should be" if failed else "all as they should be"
     checked = totals.get("ok", 0) + len(failed)
     said = Facts("Verification", f"{verification.get('set')}: {count(checked, 'file')} checked, {verdict}")
-    said.lines.append(
-        f"{count(totals.get('compared', 0), 'column chunk')} compared byte for byte, "
-        f"new columns of {count(totals.get('recomputed', 0), 'row group')} computed again"
-    )
+    said.lines.append(f"new columns of {count(totals.get('recomputed', 0), 'row group')} computed again")
+    if totals.get("compared"):
+        said.lines.append(f"{count(totals['compared'], 'column chunk')} compared byte for byte")
     if totals.get("skipped"):
         said.lines.append(f"{count(totals['skipped'], 'file')} left out: not as the run left them")
     said.grids = [_troubles(failed)]

@@ -11,7 +11,9 @@ from prefect.client.orchestration import get_client
 from prefect.testing.utilities import prefect_test_harness
 from regraft import flows
 from regraft.demo_data import SstGrid, day_name, write_sst_day
+from regraft.demo_sensors import write_sensor_file, write_set
 from regraft.errors import InvalidError, UnavailableError
+from regraft.migration_results import MigrationPlan, MigrationReport
 from regraft.results import Plan, Report
 
 pytestmark = [
@@ -44,7 +46,7 @@ class MadeCollection:
         changes += [{"key": key, "action": "blank", "indices": []} for key in removed]
         return Plan({"collection": self.name, "changes": changes}, self)  # type: ignore[arg-type]
 
-    def apply(self, plan: Plan, *, progress: object = None) -> Report:
+    def apply(self, plan: Plan, *, wait: float | None = None, progress: object = None) -> Report:
         self.calls.append([change["key"] for change in plan.changes])
         if self.errors:
             raise self.errors.pop(0)
@@ -129,3 +131,41 @@ def test_a_week_of_days_through_the_flow(tmp_path: Path) -> None:
 
     again = flows.sync_collection(config, shards=2)
     assert again["counts"].get("append", 0) == 0
+
+
+def test_a_data_set_through_the_flow(tmp_path: Path) -> None:
+    config = write_set(tmp_path, files=5, rows=200)
+    write_sensor_file(tmp_path / "sensors" / "old.parquet", 9, version=0, rows=10)
+    state = flows.migrate(str(config), shards=2, return_state=True)
+    assert state.is_completed(), state
+    result = state.result()
+    assert result["shards"] == 2
+    assert result["counts"] == {"done": 5, "missing_step": 1}
+    assert result["outcome"] == "partial"
+    assert [item["key"] for item in result["failed"]] == ["old.parquet"]
+    assert len({report["run"] for report in result["reports"]}) == 1
+    with get_client(sync_client=True) as client:
+        artifacts = client.read_artifacts()
+    table = next(artifact for artifact in artifacts if artifact.key == "regraft-demo-sensors")
+    assert "to version 3" in table.description
+    assert {"migrate shard 1 of 2", "migrate shard 2 of 2"} <= {run.name for run in task_runs()}
+
+    again = flows.migrate(str(config), shards=2)
+    assert (again["shards"], again["counts"]) == (0, {"done": 5, "missing_step": 1})
+
+
+def test_files_that_may_succeed_later_are_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = write_set(tmp_path, files=2, rows=100)
+    calls: list[object] = []
+    apply = MigrationPlan.apply
+
+    def failing_once(self: MigrationPlan, **options: Any) -> MigrationReport:
+        calls.append(options["shard"])
+        if len(calls) > 1:
+            return apply(self, **options)
+        objects = [{"key": "a", "state": "error", "message": "no answer", "retryable": True}]
+        return MigrationReport({"run": "x", "outcome": "partial", "objects": objects, "totals": {}}, self.migrations)
+
+    monkeypatch.setattr(MigrationPlan, "apply", failing_once)
+    assert flows.migrate(str(config), shards=1)["counts"] == {"done": 2}
+    assert calls == [(1, 1), (1, 1)]

@@ -109,12 +109,17 @@ def test_equal_or_refused(testing: Path, migrated: dict[str, Any], name: str) ->
 def test_fastparquet_sees_the_same(testing: Path, migrated: dict[str, Any], layout: str, tmp_path: Path) -> None:
     """In a process of its own: some of these files make it crash, before any migration."""
     folder, report = migrated[layout]
-    done = [
-        item["key"] for item in report.objects if item["state"] == "done" and not item["key"].startswith("bad_data/")
-    ]
+    migrated_keys = (item["key"] for item in report.objects if item["state"] == "done")
+    done = [key for key in migrated_keys if not key.startswith("bad_data/")]
     found = verdicts("fastparquet", [(testing / name, folder / name) for name in done])
-    assert {name: said for name, said in zip(done, found, strict=True) if said not in ("equal", "unreadable")} == {}
-    assert found.count("equal") > 10
+    assert found.count("equal") > 100
+    others = [name for name, said in zip(done, found, strict=True) if said not in ("equal", "unreadable")]
+    # It takes nulls in nested integers as long as no flat column stands beside them, whoever wrote the file: then the
+    # same table, written by Arrow, is no better.
+    for number, name in enumerate(others):
+        pq.write_table(pq.read_table(folder / name), tmp_path / f"{number}.parquet")
+    again = verdicts("fastparquet", [(tmp_path / f"{number}.parquet",) * 2 for number in range(len(others))])
+    assert dict(zip(others, again, strict=True)) == dict.fromkeys(others, "unreadable")
 
 
 def test_most_of_them_are_migrated(migrated: dict[str, Any]) -> None:
