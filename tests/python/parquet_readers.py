@@ -22,6 +22,8 @@ Values = dict[str, list[Any]]
 
 def plain(value: Any) -> Any:
     """A value that compares: no arrays, no NaN, no types of one library."""
+    if hasattr(value, "asDict"):  # a row of Spark, which is a tuple as well
+        return plain(value.asDict())
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple | np.ndarray):
@@ -32,8 +34,6 @@ def plain(value: Any) -> Any:
         return None
     if type(value).__name__ in ("NaTType", "NAType"):
         return None
-    if hasattr(value, "asDict"):
-        return plain(value.asDict())
     return value
 
 
