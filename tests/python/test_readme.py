@@ -5,12 +5,17 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
+import regraft
 import typer
 import yaml
 from regraft.cli.commands import app
 from regraft.config_file import load_config
 from regraft.demo_data import SstGrid, day_name, write_sst_day
+from regraft.demo_sensors import write_sensor_file
+from regraft.migration_config import load_migrations
 from typer.main import get_command
 
 README = (Path(__file__).resolve().parents[2] / "README.md").read_text("utf-8")
@@ -37,16 +42,35 @@ def test_configurations_are_valid(tmp_path: Path) -> None:
     for number, block in enumerate(blocks("yaml")):
         path = tmp_path / f"{number}.yaml"
         path.write_text(block)
-        assert load_config(path).name == yaml.safe_load(block)["name"]
+        said = yaml.safe_load(block)
+        load = load_migrations if said["kind"] == "migration-set" else load_config
+        assert load(path).name == said["name"]
+
+
+def test_the_migration_runs(tmp_path: Path) -> None:
+    write_sensor_file(tmp_path / "sensors" / "one.parquet", 1, rows=100)
+    first, second = (
+        block.replace("s3://lake/sensors/", str(tmp_path / "sensors"))
+        for block in blocks("python")
+        if "sensors" in block
+    )
+    scope = {"regraft": regraft, "pc": pc}
+    exec(compile(first, "README.md", "exec"), scope)  # noqa: S102 - the README is ours
+    assert scope["run"].counts == {"done": 1}
+    decorated = tmp_path / "decorated.py"
+    decorated.write_text(second)
+    exec(compile(second, str(decorated), "exec"), scope)  # noqa: S102 - the README is ours
+    scope["sensors"].plan(progress=False).apply(progress=False).raise_for_failures()
+    assert pq.read_schema(tmp_path / "sensors" / "one.parquet").names[-2:] == ["dew_point_c", "heat_index_c"]
 
 
 def test_commands_exist() -> None:
     root = get_command(app)
     assert isinstance(root, typer.core.TyperGroup)
-    named = set(re.findall(r"\bregraft (zarr )?([a-z]+)", "\n".join(blocks("text"))))
+    named = set(re.findall(r"\bregraft (zarr |parquet )?([a-z]+)", "\n".join(blocks("text"))))
     assert ("", "demo") in named
     for group, command in named:
-        parent = root.commands["zarr"] if group else root
+        parent = root.commands[group.strip()] if group else root
         assert command in parent.commands, f"README names `regraft {group}{command}`"
 
 
