@@ -51,6 +51,7 @@ impl Edit<'_> {
                     Leaf::New(leaf) => new_orders.get(*leaf).cloned(),
                 })
                 .collect();
+            let values = values.filter(|values| values.iter().all(|order| matches!(order, Value::Struct(_))));
             let values = values.ok_or_else(|| Error::corrupt("expected one column order for each leaf"))?;
             tree.set(ids::COLUMN_ORDERS, Value::List(List { element: kind::STRUCT, values }));
         }
@@ -176,11 +177,13 @@ fn edit_chunk(chunk: &mut Struct, name: &str, placed: &Placed, new: bool) -> Res
         }
     }
     let metadata = chunk.structure_mut(chunk::METADATA).ok_or_else(|| Error::internal("a chunk has no metadata"))?;
-    if let Some(Value::List(path)) = metadata.get_mut(column::PATH)
-        && let Some(first) = path.values.first_mut()
-        && *first != Value::text(name)
-    {
-        *first = Value::text(name);
+    match metadata.get_mut(column::PATH) {
+        Some(Value::List(path)) if path.element == kind::BINARY => {
+            if let Some(first) = path.values.first_mut().filter(|first| **first != Value::text(name)) {
+                *first = Value::text(name);
+            }
+        }
+        _ => return Err(Error::corrupt(format!("expected a path of names in the metadata of column `{name}`"))),
     }
     move_offset(metadata, column::DATA_PAGE_OFFSET, from, to)?;
     move_offset(metadata, column::DICTIONARY_PAGE_OFFSET, from, to)?;

@@ -201,3 +201,151 @@ impl Sizes {
         dead_now + self.dropped + self.indexes + file.footer_length() + TAIL
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow_array::RecordBatch;
+    use bytes::Bytes;
+    use parquet::file::properties::{EnabledStatistics, WriterProperties};
+
+    use super::super::encode::{Encoder, Settings};
+    use super::super::fields::{chunk, column, file as ids, row_group};
+    use super::super::thrift::{Struct, Value};
+    use super::super::{Add, EncodedColumns, Parsed, Ranges, rewrite, samples};
+    use super::*;
+
+    fn parsed(bytes: &Bytes) -> File {
+        match File::parse("a.parquet", bytes.len() as u64, bytes).unwrap() {
+            Parsed::File(file) => file,
+            Parsed::Needs(more) => panic!("{more}"),
+        }
+    }
+
+    /// The file with another footer.
+    fn with_footer(bytes: &Bytes, tree: &Struct) -> Bytes {
+        let footer = tree.to_bytes();
+        let mut content = bytes[..parsed(bytes).footer_start() as usize].to_vec();
+        content.extend_from_slice(&footer);
+        content.extend((footer.len() as u32).to_le_bytes());
+        content.extend(b"PAR1");
+        content.into()
+    }
+
+    /// Columns of unequal size, c2 and c3 large, with page indexes and bloom filters.
+    fn source() -> Bytes {
+        let properties = WriterProperties::builder()
+            .set_statistics_enabled(EnabledStatistics::Page)
+            .set_bloom_filter_enabled(true)
+            .set_dictionary_enabled(false);
+        samples::file(&[samples::batch(&[3, 8, 0, 11, 11], 60_000, 1)], properties.build())
+    }
+
+    fn apply(old: &Bytes, change: &Change, new: &[RecordBatch], wanted: Layout) -> (Bytes, Decision) {
+        let file = parsed(old);
+        let fields: Vec<_> = change.adds.iter().map(|add| add.field.clone()).collect();
+        let mut encoded = EncodedColumns { fields: Vec::new(), footer: Bytes::new(), row_groups: Vec::new() };
+        if !fields.is_empty() {
+            let mut columns = Encoder::new(&file, &fields, &Settings::default()).unwrap();
+            new.iter().try_for_each(|batch| columns.row_group(batch)).unwrap();
+            encoded = columns.finish().unwrap();
+        }
+        let slice = |range: &std::ops::Range<u64>| old.slice(range.start as usize..range.end as usize);
+        let parts = file.index_ranges().into_iter().map(|range| (range.clone(), slice(&range)));
+        let decision = decide(&file, change, encoded.bytes(), wanted).unwrap();
+        let mut content = Vec::new();
+        for piece in rewrite(&file, &Ranges::new(parts).unwrap(), change, encoded, &decision).unwrap() {
+            match piece {
+                crate::store::Piece::Copy(range) => content.extend_from_slice(&slice(&range)),
+                crate::store::Piece::Bytes(bytes) => content.extend_from_slice(&bytes),
+            }
+        }
+        (content.into(), decision)
+    }
+
+    fn recast(seed: u64) -> (Change, Vec<RecordBatch>) {
+        let batch = samples::batch(&[3, 8, 0, 11], 60_000, seed).project(&[2]).unwrap();
+        let field = batch.schema().field(0).clone();
+        (Change { adds: vec![Add { field, replaces: Some("c2".into()) }], ..Change::default() }, vec![batch])
+    }
+
+    #[test]
+    fn dead_bytes_add_up_over_widenings_until_they_are_too_many() {
+        let mut bytes = source();
+        let mut seen = Vec::new();
+        for seed in 0..6 {
+            let (change, new) = recast(seed);
+            let old = parsed(&bytes);
+            let (result, decision) = apply(&bytes, &change, &new, Layout::Auto);
+            let file = parsed(&result);
+            let live: u64 = file.live_ranges().iter().map(|range| range.end - range.start).sum();
+            let dead = file.footer_start() - HEAD - live;
+            // What was foreseen is what is dead.
+            assert_eq!(decision.dead_bytes, dead, "{decision:?}");
+            if decision.layout == Layout::Widened {
+                assert!(dead > old.footer_length() && decision.copied_bytes == old.length());
+            } else {
+                assert!(decision.reason.contains("would be dead"), "{}", decision.reason);
+                assert!(result.len() < bytes.len(), "{seen:?}: {} {} {decision:?}", result.len(), bytes.len());
+            }
+            seen.push(decision.layout);
+            bytes = result;
+        }
+        let contiguous = seen.iter().position(|layout| *layout == Layout::Contiguous);
+        assert!(contiguous.is_some() && seen[0] == Layout::Widened, "{seen:?}");
+        // Afterwards it starts again.
+        assert!(seen[contiguous.unwrap() + 1..].contains(&Layout::Widened), "{seen:?}");
+    }
+
+    #[test]
+    fn chunks_of_a_writer_that_counted_wrongly_are_never_moved() {
+        let bytes = source();
+        let file = parsed(&bytes);
+        for (created_by, moves) in [
+            ("parquet-cpp version 1.0.0", false),
+            ("parquet-cpp version 1.2.8-SNAPSHOT", false),
+            ("parquet-cpp version 1.2.9", true),
+            ("parquet-cpp version 1.5.1", true),
+            ("parquet-cpp-arrow version 1.0.0", true),
+            ("parquet-mr version 1.0.0", true),
+        ] {
+            let mut tree = file.tree().clone();
+            tree.set(ids::CREATED_BY, Value::text(created_by));
+            let file = parsed(&with_footer(&bytes, &tree));
+            let change = Change { drops: vec!["c3".into()], ..Change::default() };
+            assert_eq!(decide(&file, &change, 0, Layout::Contiguous).is_ok(), moves, "{created_by}");
+            decide(&file, &change, 0, Layout::Auto).unwrap();
+            let (first, _) = recast(1);
+            let field = first.adds[0].field.clone().with_name("c0");
+            let first = Change { adds: vec![Add { field, replaces: Some("c0".into()) }], ..first };
+            let decided = decide(&file, &first, 0, Layout::Auto);
+            assert_eq!(decided.is_ok(), moves);
+            if let Err(error) = decided {
+                assert!(error.message().contains("PARQUET-816") && error.kind() == crate::error::Kind::Invalid);
+            }
+        }
+    }
+    #[test]
+    fn bloom_filters_whose_length_only_their_header_says_are_measured_and_moved() {
+        let bytes = source();
+        let file = parsed(&bytes);
+        let mut tree = file.tree().clone();
+        let mut groups: Vec<Struct> = tree.structures(ids::ROW_GROUPS).cloned().collect();
+        let Some(Value::List(chunks)) = groups[0].get_mut(row_group::COLUMNS) else { panic!("no chunks") };
+        for chunk in &mut chunks.values {
+            let Value::Struct(chunk) = chunk else { panic!("no chunk") };
+            chunk.structure_mut(chunk::METADATA).unwrap().remove(column::BLOOM_FILTER_LENGTH).unwrap();
+        }
+        tree.set_structures(ids::ROW_GROUPS, groups);
+        let unmeasured = with_footer(&bytes, &tree);
+        let told = |file: &File| -> Vec<u64> {
+            file.columns().iter().filter_map(|column| column.chunks[0].bloom_filter?.1).collect()
+        };
+        assert_eq!(parsed(&unmeasured).unmeasured_bloom_bytes(), told(&file).iter().sum::<u64>());
+        assert!(parsed(&unmeasured).index_ranges().len() > file.index_ranges().len());
+        let drop = Change { drops: vec!["c0".into()], ..Change::default() };
+        let (measured, _) = apply(&bytes, &drop, &[], Layout::Contiguous);
+        let (result, _) = apply(&unmeasured, &drop, &[], Layout::Contiguous);
+        let body = |bytes: &Bytes| bytes.slice(..parsed(bytes).footer_start() as usize);
+        assert_eq!(body(&measured), body(&result));
+    }
+}
