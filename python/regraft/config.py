@@ -330,6 +330,8 @@ class RunConfig(_Model):
     """Files per commit."""
     quarantine: QuarantineConfig = QuarantineConfig()
     """Files that fail."""
+    checkpoint: PositiveInt = 100
+    """Records of the log, after which a checkpoint of the ledger is written, in Parquet."""
     single_writer: bool = False
     """Declare that nothing else writes to the store; needed where it has no conditional puts."""
     lease: Annotated[Seconds, Field(gt=0)] = 30.0

@@ -46,7 +46,7 @@ impl Collection {
 
     async fn apply_in(&self, turn: &mut Turn, plan: &Plan, run: &Run, totals: &mut Totals) -> Result<()> {
         self.recover(turn, run, totals).await?;
-        let work = self.still_to_do(plan, &turn.session).await?;
+        let work = self.still_to_do(plan, &mut turn.session).await?;
         for batch in turn.batches(self, &work) {
             run.check()?;
             self.commit(turn, batch, &[], run, totals).await?;
@@ -55,7 +55,8 @@ impl Collection {
     }
 
     /// The work of a plan without what was done since it was made.
-    async fn still_to_do(&self, plan: &Plan, session: &Session) -> Result<Vec<Work>> {
+    async fn still_to_do(&self, plan: &Plan, session: &mut Session) -> Result<Vec<Work>> {
+        session.load(plan.changes.iter().map(|change| change.key.as_str())).await?;
         let mut work = Vec::new();
         for change in plan.changes.iter().filter(|change| change.action != Action::Nothing) {
             let mut version = change.version.clone();
@@ -89,6 +90,8 @@ impl Collection {
         let (doors, session) = (turn.doors.clone(), &mut turn.session);
         let usage_before = self.store.counters().usage();
         let opening = Instant::now();
+        let keys = batch.iter().map(|item| item.key.as_str());
+        session.checkpoint.load(&mut session.ledger, keys, &session.doubt).await?;
         let (deadly, batch) = self.deadly(session, batch);
         let mut examined = self.examine(session, &batch, run, true).await?;
         self.set_aside(session, deadly, &mut examined);
@@ -117,6 +120,7 @@ impl Collection {
             let number = session.log.append(&record).await?;
             session.ledger.fold(number, &record);
             totals.commits.push(number);
+            self.keep_checkpoint(session).await?;
         }
         session.doubt.clear();
         if let Some(stage) = stage {
@@ -149,6 +153,20 @@ impl Collection {
             None => totals.axis = Some(axis),
         }
         Ok(())
+    }
+
+    /// Writes a checkpoint where it is time for one. What stands in its way is for the next one to find out: the commit is
+    /// done, and the log holds it.
+    async fn keep_checkpoint(&self, session: &mut Session) -> Result<()> {
+        let behind = session.log.len().saturating_sub(session.checkpoint.number());
+        if behind < self.config.run.checkpoint.max(1) {
+            return Ok(());
+        }
+        match session.checkpoint.write(&mut session.ledger).await {
+            Ok(_) => Ok(()),
+            Err(error) if error.retryable() => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Settles a batch without the sources that turn out to be damaged.
@@ -189,7 +207,7 @@ impl Collection {
     ) -> Result<Settled> {
         loop {
             let gone: Vec<String> = examined.gone.iter().map(|(key, _)| key.clone()).collect();
-            let settled = session.settle(&examined.candidates, &gone, &self.config)?;
+            let settled = session.settle(&examined.candidates, &gone, &self.config).await?;
             let known: HashSet<&str> = examined.candidates.iter().map(|candidate| candidate.key.as_str()).collect();
             let missing: Vec<String> = settled
                 .resolution

@@ -336,6 +336,8 @@ pub struct RunConfig {
     pub batch: BatchConfig,
     /// When a source is set aside.
     pub quarantine: QuarantineConfig,
+    /// A checkpoint of the ledger is written every so many records.
+    pub checkpoint: u64,
     /// Declares that nobody else writes, for a store without conditional puts.
     pub single_writer: bool,
     /// Seconds after its last sign of life in which nobody takes a writer for dead; on object storage.
@@ -349,6 +351,7 @@ impl Default for RunConfig {
             workers: 0,
             batch: BatchConfig::default(),
             quarantine: QuarantineConfig::default(),
+            checkpoint: 100,
             single_writer: false,
             lease: 30.0,
         }

@@ -22,6 +22,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::Collection;
+use super::checkpoint::KEPT_RECORDS;
 use super::document::{AxisChange, Report};
 use super::ledger::CommitRecord;
 use super::opening::version_of;
@@ -36,7 +37,7 @@ const CONCURRENT: usize = 16;
 /// How often the inbox is looked at while a batch gathers, or while somebody waits, at most.
 const LOOK: Duration = Duration::from_millis(500);
 /// Records looked back at for the outcome of an intent.
-const LOOK_BACK: u64 = 1000;
+const LOOK_BACK: u64 = KEPT_RECORDS;
 
 /// How to drain.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -214,9 +215,10 @@ impl Collection {
     }
 
     /// What the keys need, as their sources are now.
-    async fn work_of(&self, turn: &Turn, by_key: &HashMap<&str, Vec<&Pending>>) -> Result<Vec<Work>> {
+    async fn work_of(&self, turn: &mut Turn, by_key: &HashMap<&str, Vec<&Pending>>) -> Result<Vec<Work>> {
         let tasks: Vec<_> = by_key.iter().map(|(key, pending)| self.look_at(key, is_forced(pending)).boxed()).collect();
         let looked: Vec<Work> = stream::iter(tasks).buffer_unordered(CONCURRENT).try_collect().await?;
+        turn.session.load(looked.iter().map(|item| item.key.as_str())).await?;
         let ledger = &turn.session.ledger;
         let mut work: Vec<Work> = looked
             .into_iter()
@@ -259,7 +261,8 @@ impl Collection {
         };
         // The record comes before the deletion of the intent.
         log.refresh().await?;
-        for (number, record) in log.records::<CommitRecord>(read + 1).await? {
+        let first = read.max(log.len().saturating_sub(LOOK_BACK)) + 1;
+        for (number, record) in log.records::<CommitRecord>(first).await? {
             for settled in record.intents {
                 outcomes.insert(settled.id, (number, settled.outcome));
             }

@@ -57,8 +57,11 @@ const PENDING_LIMIT: usize = 100_000;
 const GAPS_LIMIT: usize = 10_000;
 
 impl Collection {
+    /// A session that knows the whole ledger.
     async fn session(&self) -> Result<Session> {
-        Session::open(&self.store, &self.control, &self.config).await
+        let mut session = Session::open(&self.store, &self.control, &self.config).await?;
+        session.load_all().await?;
+        Ok(session)
     }
 
     /// What there is, and whether somebody writes.
@@ -66,15 +69,9 @@ impl Collection {
     /// # Errors
     /// As [`Session::open`].
     pub async fn status(&self) -> Result<Value> {
-        let session = self.session().await?;
+        let mut session = Session::open(&self.store, &self.control, &self.config).await?;
+        let counts = session.checkpoint.counts(&mut session.ledger).await?;
         let ledger = &session.ledger;
-        let runners_up = ledger
-            .sources
-            .iter()
-            .filter(|(key, state)| {
-                !state.labels.is_empty() && state.labels.iter().all(|label| ledger.owner(label) != Some(key.as_str()))
-            })
-            .count();
         let sizes: BTreeMap<&str, u64> = session
             .structure
             .iter()
@@ -96,9 +93,10 @@ impl Collection {
             "axis_length": session.labels.len(),
             "first_label": session.labels.first().map(|label| show(session.kind, label)),
             "last_label": session.labels.last().map(|label| show(session.kind, label)),
-            "sources": ledger.sources.len(),
-            "runners_up": runners_up,
-            "quarantined": ledger.quarantined().count(),
+            "sources": counts.sources,
+            "runners_up": counts.runners_up,
+            "quarantined": counts.quarantined,
+            "checkpoint": Some(session.checkpoint.number()).filter(|number| *number > 0),
             "last_commit": last,
             "unfinished": ledger.journal.unfinished,
             "locked_by": lease.as_ref().filter(|lease| !lease.free).map(LeaseState::text),
@@ -122,12 +120,13 @@ impl Collection {
     pub async fn history(&self, limit: Option<usize>) -> Result<Vec<Value>> {
         let log = Log::open(self.control.clone()).await?;
         let mut reach = limit.map_or(log.len(), |limit| 2 * limit as u64 + 8);
+        let first = log.first_number().await?;
         // Between the commits stand announcements and fences: look further back until there are enough.
         let records = loop {
-            let from = log.next_number().saturating_sub(reach).max(1);
+            let from = log.next_number().saturating_sub(reach).max(first);
             let mut records = log.records::<CommitRecord>(from).await?;
             records.retain(|(_, record)| record.is_commit());
-            if from == 1 || limit.is_some_and(|limit| records.len() >= limit) {
+            if from == first || limit.is_some_and(|limit| records.len() >= limit) {
                 break records;
             }
             reach *= 2;
@@ -247,6 +246,7 @@ impl Collection {
     }
 
     async fn release_from_quarantine(&self, session: &mut Session, keys: &[String]) -> Result<Vec<String>> {
+        session.load_all().await?;
         let set_aside: BTreeMap<&String, &super::ledger::SourceState> = session.ledger.quarantined().collect();
         let wanted: Vec<String> = if keys.is_empty() {
             set_aside.keys().map(|key| (*key).clone()).collect()

@@ -65,7 +65,7 @@ impl Collection {
     pub async fn plan(&self, request: &Request, run: &Run) -> Result<Plan> {
         let mut session = Session::open(&self.store, &self.control, &self.config).await?;
         let creates_store = session.group.is_none();
-        let (work, unchanged) = self.survey(&session, request, run).await?;
+        let (work, unchanged) = self.survey(&mut session, request, run).await?;
         let mut examined = Examined::default();
         for batch in self.batches(&work, |_, _| false) {
             let part = self.examine(&mut session, batch, run, false).await?;
@@ -74,7 +74,7 @@ impl Collection {
             examined.gone.extend(part.gone);
         }
         let gone: Vec<String> = examined.gone.iter().map(|(key, _)| key.clone()).collect();
-        let settled = session.settle(&examined.candidates, &gone, &self.config)?;
+        let settled = session.settle(&examined.candidates, &gone, &self.config).await?;
         let changes = Self::changes(&session, &examined, &settled);
         let arrays = match &session.structure {
             Some(structure) if settled.layout.length_after > 0 => settled.layout.touched(structure),
@@ -114,7 +114,13 @@ impl Collection {
     }
 
     /// The keys that differ from the ledger, and how many do not.
-    async fn survey(&self, session: &Session, request: &Request, run: &Run) -> Result<(Vec<Work>, u64)> {
+    async fn survey(&self, session: &mut Session, request: &Request, run: &Run) -> Result<(Vec<Work>, u64)> {
+        if let Some(keys) = &request.keys {
+            let keys = keys.iter().map(|key| self.relative_key(key)).collect::<Result<Vec<_>>>()?;
+            session.load(keys.iter().map(String::as_str)).await?;
+        } else if request.removed.is_empty() {
+            session.load_all().await?;
+        }
         let ledger = &session.ledger;
         let mut work: BTreeMap<String, Work> = BTreeMap::new();
         let mut unchanged = 0;
@@ -211,6 +217,7 @@ impl Collection {
         run: &Run,
         keep_values: bool,
     ) -> Result<Examined> {
+        session.load(batch.iter().map(|item| item.key.as_str())).await?;
         let mut examined = Examined::default();
         let mut keys = Vec::new();
         for item in batch {

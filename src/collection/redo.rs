@@ -42,6 +42,7 @@ impl Collection {
         }
         turn.session.doubt.clone_from(&unfinished.prepared.labels);
         let mut work = Vec::new();
+        turn.session.load(unfinished.sources.iter().map(|source| source.key.as_str())).await?;
         for source in &unfinished.sources {
             let item = self.look_at(&source.key, false).await?;
             let ledger = &turn.session.ledger;

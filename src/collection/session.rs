@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use super::checkpoint::{self, Checkpoint};
 use super::config::{Config, Guard};
 use super::document::AxisChange;
 use super::fit::{Category, Fitted, Grids, Misfit, fit};
 use super::label::{Label, LabelKind, join};
 use super::layout::{Layout, axis_policy, lay_out};
-use super::ledger::{CommitRecord, Ledger, SourceVersion};
+use super::ledger::{Ledger, SourceVersion};
 use super::opening::Opened;
 use super::ownership::{Arrival, Assignment, Resolution, resolve};
 use super::source::read_values;
@@ -44,8 +45,10 @@ pub struct Settled {
 pub struct Session {
     /// The log.
     pub log: Log,
-    /// What it adds up to.
+    /// What it adds up to, as far as it was loaded.
     pub ledger: Ledger,
+    /// Where the rest of it lies.
+    pub checkpoint: Checkpoint,
     /// The store's group; `None` while there is no store.
     pub group: Option<Group>,
     /// The store's structure; `None` until a first source gives it.
@@ -75,11 +78,7 @@ impl Session {
     /// `Corrupt` where the log or the store contradict themselves; `Invalid` where the configuration does not fit the store.
     pub async fn open(store: &Store, control: &Store, config: &Config) -> Result<Self> {
         let tolerance = config.region.tolerance.unwrap_or(LABEL_TOLERANCE);
-        let log = Log::open(control.clone()).await?;
-        let mut ledger = Ledger::new(tolerance);
-        for (number, record) in log.records::<CommitRecord>(1).await? {
-            ledger.fold(number, &record);
-        }
+        let (log, checkpoint, ledger) = checkpoint::open(control, tolerance).await?;
         let group = match Group::open(store).await {
             Ok(group) => Some(group),
             Err(error) if error.kind() == Kind::NotFound => None,
@@ -88,6 +87,7 @@ impl Session {
         let mut session = Self {
             log,
             ledger,
+            checkpoint,
             group: None,
             structure: None,
             labels: Vec::new(),
@@ -139,6 +139,22 @@ impl Session {
             self.kind = Some(LabelKind::Text);
         }
         Ok(join(columns))
+    }
+
+    /// Loads what the ledger knows of `keys`, and all that decides over them.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::load`].
+    pub async fn load<'a>(&mut self, keys: impl IntoIterator<Item = &'a str>) -> Result<()> {
+        self.checkpoint.load(&mut self.ledger, keys, []).await
+    }
+
+    /// Loads the whole ledger.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::load`].
+    pub async fn load_all(&mut self) -> Result<()> {
+        self.checkpoint.load_all(&mut self.ledger).await
     }
 
     /// Takes the structure of a new store from its first source.
@@ -213,7 +229,10 @@ impl Session {
     ///
     /// # Errors
     /// `Invalid` where the configuration is wrong.
-    pub fn settle(&self, candidates: &[Candidate], gone: &[String], config: &Config) -> Result<Settled> {
+    pub async fn settle(&mut self, candidates: &[Candidate], gone: &[String], config: &Config) -> Result<Settled> {
+        let keys = candidates.iter().map(|candidate| &candidate.key).chain(gone).map(String::as_str);
+        let labels = candidates.iter().flat_map(|candidate| &candidate.labels).chain(&self.doubt);
+        self.checkpoint.load(&mut self.ledger, keys, labels).await?;
         let mut settled = Settled::default();
         let mut refused: HashMap<&str, Misfit> = HashMap::new();
         loop {

@@ -121,6 +121,7 @@ impl Collection {
     pub(super) async fn open_session(&self, lease: &Lease, doors: &Doors) -> Result<Session> {
         let mut session = Session::open(&doors.store, &doors.control, &self.config).await?;
         session.log.write_under(doors.control.clone(), lease.epoch());
+        session.checkpoint.write_under(doors.control.clone());
         Ok(session)
     }
 
@@ -140,9 +141,8 @@ impl Collection {
                     if session.log.len() == read {
                         return Err(error);
                     }
-                    for (number, record) in session.log.records::<CommitRecord>(read + 1).await? {
-                        session.ledger.fold(number, &record);
-                    }
+                    let records = session.log.records::<CommitRecord>(read + 1).await?;
+                    session.checkpoint.fold(&mut session.ledger, &records).await?;
                 }
                 Err(error) => return Err(error),
             }

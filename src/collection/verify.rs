@@ -71,6 +71,7 @@ impl Collection {
             return Err(Error::invalid(format!("expected a sample above 0 and up to 1, found `{share}`")));
         }
         let mut session = Session::open(&self.store, &self.control, &self.config).await?;
+        session.load_all().await?;
         if session.group.is_none() {
             return Err(Error::not_found(format!("{}: there is no store yet", self.store.url())));
         }

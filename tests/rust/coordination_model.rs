@@ -224,8 +224,9 @@ impl World {
             block_on(self.place(name).list("", None).map_ok(|meta| meta.key).try_collect()).expect("listed")
         };
         let control = keys("out.zarr.regraft");
+        let kept = ["checkpoint/", "lease.json", "log/"];
         let surplus: Vec<&String> =
-            control.iter().filter(|key| !key.starts_with("log/") && *key != "lease.json").collect();
+            control.iter().filter(|key| !kept.iter().any(|known| key.starts_with(known))).collect();
         assert!(surplus.is_empty(), "left in the control prefix: {surplus:?}");
         let store = self.place("out.zarr");
         let group = match block_on(Group::open(&store)) {

@@ -1,10 +1,13 @@
 //! What a checkpoint consists of: one small object, created once.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use futures::TryStreamExt;
 use serde::{Deserialize, Serialize};
 
 use super::runs::{Run, Segment};
+use crate::collection::journal::Crashes;
 use crate::error::{Error, Result};
 use crate::store::{Condition, PutAnswer, Store, random_id};
 
@@ -36,6 +39,9 @@ pub(super) struct Manifest {
     /// The time of the last commit.
     pub(super) last_time: Option<String>,
     pub(super) counts: Counts,
+    /// Sources that somebody died on.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) crashes: BTreeMap<String, Crashes>,
     /// Runs of rows about sources, the latest first.
     pub(super) sources: Vec<Run>,
     /// Runs of rows about labels, the latest first.

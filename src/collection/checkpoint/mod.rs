@@ -26,7 +26,7 @@
 //! * An embedded database: a file that several machines cannot share over object storage.
 //!
 //! # Caveats
-//! A checkpoint is not written while a moved tail may be torn. A session older than two checkpoints of other writers
+//! A checkpoint is not written while a commit is under way or to be done again. A session older than two checkpoints of other writers
 //! may find its files gone: it is told to plan again.
 //!
 //! # Testing
@@ -49,6 +49,7 @@ use self::runs::Files;
 use super::label::{Label, LabelKey};
 use super::ledger::{CommitRecord, Ledger, SourceState};
 use crate::error::{Error, Kind, Result};
+use crate::ledger::Log;
 use crate::store::Store;
 
 /// How often a checkpoint is looked for again that was cleaned up while it was read.
@@ -72,6 +73,34 @@ pub struct Checkpoint {
     labels: HashMap<LabelKey, bool>,
     /// Whether everything is loaded.
     complete: bool,
+}
+
+/// Opens the log and the ledger that it adds up to, of which no more is loaded than the log's tail is about.
+///
+/// # Errors
+/// `Corrupt` where checkpoint or log contradict themselves; `Unavailable` where storage does not answer.
+pub async fn open(control: &Store, tolerance: f64) -> Result<(Log, Checkpoint, Ledger)> {
+    let mut tries = 0;
+    loop {
+        let mut checkpoint = Checkpoint::open(control).await?;
+        let log = Log::open_after(control.clone(), checkpoint.number()).await?;
+        let mut ledger = checkpoint.ledger(tolerance);
+        let folded = match log.records(checkpoint.number() + 1).await {
+            Ok(records) => checkpoint.fold(&mut ledger, &records).await,
+            Err(error) => Err(error),
+        };
+        match folded {
+            Ok(()) => return Ok((log, checkpoint, ledger)),
+            // Somebody may have cleaned up meanwhile.
+            Err(error) if tries < TRIES && matches!(error.kind(), Kind::Conflict | Kind::Corrupt) => {
+                tries += 1;
+                if Manifest::numbers(control).await?.pop().unwrap_or(0) == checkpoint.number() {
+                    return Err(error);
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 impl Checkpoint {
@@ -114,6 +143,7 @@ impl Checkpoint {
         let mut ledger = Ledger::new(tolerance);
         ledger.next_number = self.manifest.number + 1;
         ledger.last_time.clone_from(&self.manifest.last_time);
+        ledger.journal.crashes.clone_from(&self.manifest.crashes);
         ledger
     }
 
@@ -258,7 +288,7 @@ impl Checkpoint {
     }
 
     /// Writes what changed since this checkpoint as the next one, up to the last record that was folded, and cleans up. `false`
-    /// where there is nothing new, a moved tail may be torn, or somebody else was faster.
+    /// where there is nothing new, a commit is under way, or somebody else was faster.
     ///
     /// # Errors
     /// As [`Store::put`]; what is committed stays, and the next one includes it.
@@ -289,7 +319,12 @@ impl Checkpoint {
             .map(|(_, row)| row)
             .collect();
         labels.sort_by(|left, right| left.key.cmp(&right.key));
-        let mut manifest = Manifest { counts, last_time: ledger.last_time.clone(), ..Manifest::new(number) };
+        let mut manifest = Manifest {
+            counts,
+            last_time: ledger.last_time.clone(),
+            crashes: ledger.journal.crashes.clone(),
+            ..Manifest::new(number)
+        };
         manifest.sources = self.files.add(&self.manifest.sources, sources, number).await?;
         manifest.labels = self.files.add(&self.manifest.labels, labels, number).await?;
         let known: BTreeSet<&str> = self.manifest.files().collect();
