@@ -16,6 +16,8 @@ class Place:
     """The folder itself, or where a bucket is copied to for reading."""
     server: Server | None = None
     bucket: str = ""
+    prefix: str = ""
+    """What every key of a bucket begins with: SeaweedFS keeps volumes for each bucket, and has not many."""
     downloads: int = field(default=0, init=False)
 
     @property
@@ -30,13 +32,13 @@ class Place:
 
     def url(self, key: str) -> str:
         """The URL of a key or prefix."""
-        return f"s3://{self.bucket}/{key}" if self.server else str(self.directory / key)
+        return f"s3://{self.bucket}/{self.prefix}{key}" if self.server else str(self.directory / key)
 
     def put(self, key: str, content: Path | bytes) -> None:
         """Puts one object, as a producer of data would: the newest wins."""
         body = content.read_bytes() if isinstance(content, Path) else content
         if self.server:
-            self.server.client().put_object(Bucket=self.bucket, Key=key, Body=body)
+            self.server.client().put_object(Bucket=self.bucket, Key=self.prefix + key, Body=body)
         else:
             path = self.directory / key
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -48,15 +50,20 @@ class Place:
     def delete(self, key: str) -> None:
         """Removes one object."""
         if self.server:
-            self.server.client().delete_object(Bucket=self.bucket, Key=key)
+            self.server.client().delete_object(Bucket=self.bucket, Key=self.prefix + key)
         else:
             (self.directory / key).unlink()
 
     def keys(self, prefix: str) -> dict[str, str]:
         """Every key below a prefix, with something that changes when its bytes do (ETag, or time and size)."""
         if self.server:
-            pages = self.server.client().get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)
-            return {item["Key"]: item["ETag"] for page in pages for item in page.get("Contents", [])}
+            paginator = self.server.client().get_paginator("list_objects_v2")
+            pages = paginator.paginate(Bucket=self.bucket, Prefix=self.prefix + prefix)
+            return {
+                item["Key"].removeprefix(self.prefix): item["ETag"]
+                for page in pages
+                for item in page.get("Contents", [])
+            }
         found = (path for path in (self.directory / prefix).rglob("*") if path.is_file())
         return {
             path.relative_to(self.directory).as_posix(): f"{path.stat().st_mtime_ns}-{path.stat().st_size}"
@@ -68,7 +75,8 @@ class Place:
         if self.server:
             client = self.server.client()
             return {
-                key: client.get_object(Bucket=self.bucket, Key=key)["Body"].read() for key in sorted(self.keys(prefix))
+                key: client.get_object(Bucket=self.bucket, Key=self.prefix + key)["Body"].read()
+                for key in sorted(self.keys(prefix))
             }
         return {key: (self.directory / key).read_bytes() for key in sorted(self.keys(prefix))}
 

@@ -1,102 +1,102 @@
-"""Processes that are really killed: after the next sync the store holds what its sources hold, and nothing twice."""
+"""Processes that are really killed: the next worker finds or makes the old state or the new one, and nothing twice.
+
+The long form (REGRAFT_LONG=1) kills 200.
+"""
 
 from __future__ import annotations
 
-import os
 import random
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
+from collections import Counter
 from typing import Any
 
-import netCDF4
-import numpy as np
 import pytest
-import regraft
-import xarray as xr
+from days import (
+    GONE,
+    assert_no_leftovers,
+    assert_nothing_twice,
+    assert_store_equals,
+    configuration,
+    key_of,
+    opened,
+    put_day,
+    records,
+)
+from places import Place
+from workers import LONG, started
 
-SIDE = 120
-SYNC = "import sys, json, regraft; regraft.open_collection(json.loads(sys.argv[1])).sync(progress=False)"
+pytestmark = pytest.mark.timeout(3600 if LONG else 300)
 
-
-def write_day(folder: Path, day: int, version: int) -> None:
-    """One day whose values tell day and version."""
-    path = folder / f"day-{day:03}.nc"
-    with netCDF4.Dataset(path.with_suffix(".part"), "w") as file:
-        for name, length in (("time", 1), ("y", SIDE), ("x", SIDE)):
-            file.createDimension(name, length)
-        time_variable = file.createVariable("time", "f8", ("time",))
-        time_variable.units = "days since 2020-01-01"
-        time_variable[:] = [day]
-        for name in ("sst", "quality"):
-            data = file.createVariable(name, "i2", ("time", "y", "x"), zlib=True, fill_value=-1)
-            data.set_auto_maskandscale(False)
-            noise = np.random.default_rng(day).integers(0, 9, (1, SIDE, SIDE), dtype="i2")
-            data[:] = noise * 1000 + day * 10 + version
-    path.with_suffix(".part").rename(path)
+SIDE = 64
+KILLS = {"local": 60, "ministack": 30, "weed": 10} if LONG else {"local": 3, "ministack": 1, "weed": 0}
+"""For each chunk length, of which there are two."""
 
 
-def configuration(folder: Path, chunk: int) -> dict[str, Any]:
-    """A collection of days in chunks of several."""
-    return {
-        "kind": "zarr-collection",
-        "name": "killed",
-        "source": {"url": str(folder / "in")},
-        "store": {"url": str(folder / "out.zarr"), "chunks": {"time": chunk, "y": 40, "x": 40}},
-        "region": {"key": "time", "axis": "sorted"},
-    }
+def change(place: Place, model: dict[int, int], chance: random.Random, turn: int) -> list[int]:
+    """A day is inserted, one is revised and now and then one removed; the model follows."""
+    new = chance.choice([day for day in range(60) if day not in model])
+    old, gone = chance.sample(sorted(day for day in model if model[day] != GONE), 2)
+    for day in (new, old):
+        model[day] = turn + 1
+        put_day(place, day, model[day], SIDE)
+    if turn % 3:
+        return [new, old]
+    model[gone] = GONE
+    place.delete(f"incoming/{key_of(gone)}")
+    return [new, old, gone]
 
 
-def check(folder: Path, versions: dict[int, int]) -> None:
-    """Every day once, in order, each with the values of its file."""
-    dataset = xr.open_zarr(folder / "out.zarr", mask_and_scale=False, decode_times=False)
-    assert dataset["time"].values.tolist() == sorted(versions)
-    for index, day in enumerate(sorted(versions)):
-        noise = np.random.default_rng(day).integers(0, 9, (SIDE, SIDE), dtype="i2")
-        for name in ("sst", "quality"):
-            expected = noise * 1000 + day * 10 + versions[day]
-            assert (dataset[name].values[index] == expected).all(), (name, day)
+def is_state(place: Place, model: dict[int, int]) -> bool:
+    try:
+        assert_store_equals(place, model, SIDE)
+    except AssertionError:
+        return False
+    return True
 
 
 @pytest.mark.parametrize("chunk", [1, 4])
-def test_a_killed_sync_is_repaired_by_the_next(tmp_path: Path, chunk: int) -> None:
-    """Inserts at the front, revisions and appends, killed at random moments of their writing."""
-    import json
-
-    chance = random.Random(chunk)
-    (tmp_path / "in").mkdir()
-    versions = dict.fromkeys(range(10, 30), 0)
-    for day, version in versions.items():
-        write_day(tmp_path / "in", day, version)
-    config = configuration(tmp_path, chunk)
-    collection = regraft.open_collection(config)
+def test_what_a_killed_worker_leaves_the_next_one_mends(place: Place, chunk: int) -> None:
+    kills = KILLS[place.name]
+    if kills == 0:
+        pytest.skip("in the long form only")
+    chance = random.Random(f"{place.name} {chunk}")
+    config = configuration(place, chunk=chunk, cell=16, lease=1)
+    model = dict.fromkeys(range(10, 30), 0)
+    for day in model:
+        put_day(place, day, 0, SIDE)
+    collection = opened(place, config)
     began = time.monotonic()
-    collection.sync(progress=False)
-    full = time.monotonic() - began
-    rounds = 100 if os.environ.get("REGRAFT_LONG") else 6
-    killed = 0
-    for turn in range(rounds):
-        inserted = chance.choice([day for day in range(60) if day not in versions])
-        revised = chance.choice(sorted(versions))
-        versions[inserted] = 1
-        versions[revised] = turn % 10
-        write_day(tmp_path / "in", inserted, versions[inserted])
-        write_day(tmp_path / "in", revised, versions[revised])
-        process = subprocess.Popen([sys.executable, "-c", SYNC, json.dumps(config)])
-        # Wait for the first record of the round, or the first chunk, then a moment more.
-        log = tmp_path / "out.zarr.regraft" / "log"
-        before = len(list(log.iterdir()))
-        while process.poll() is None:
-            if len(list(log.iterdir())) > before:
-                break
-            time.sleep(0.001)
-        time.sleep(chance.random() * full)
-        process.send_signal(signal.SIGKILL)
-        killed += process.wait() == -signal.SIGKILL
-        collection.sync(progress=False)
-        check(tmp_path, versions)
+    collection.sync(progress=False).raise_for_failures()
+    typical = time.monotonic() - began
+    found: Counter[str] = Counter()
+    for turn in range(kills):
+        old = dict(model)
+        keys = [key_of(day) for day in change(place, model, chance, turn)]
+        verb = chance.choice(["sync", "drain", "apply"])
+        task: dict[str, Any] = {"keys": keys, "submit": keys if verb == "drain" else None, "wait": 60}
+        length = len(records(place))
+        with started(1) as (victim,):
+            victim.ask("open", config=config, storage_options=place.storage_options)
+            victim.tell(verb, **task)
+            time.sleep(chance.uniform(0, 1.2 * typical))
+            victim.send(signal.SIGKILL)
+            victim.process.wait()
+        in_mid_work = not any(record["kind"] == "commit" for record in records(place)[length:])
+        began = time.monotonic()
+        collection.drain(wait=60, progress=False).raise_for_failures()
+        typical = (typical + time.monotonic() - began) / 2 if place.server is None else typical
+        state = "new" if is_state(place, model) else "old" if is_state(place, old) else "torn"
+        assert state != "torn", (turn, verb, records(place)[length:])
+        found["in mid-work" if in_mid_work else "after its commit"] += 1
+        found[f"{verb}, then {state}"] += 1
+        assert_nothing_twice(place)
+        assert_no_leftovers(place)
+        # What no request asks for, because the process died before it could, a listing finds.
+        collection.sync(progress=False).raise_for_failures()
+        assert_store_equals(place, model, SIDE)
+        assert_nothing_twice(place)
+        assert_no_leftovers(place)
         assert collection.sync(progress=False).outcome == "nothing"
     collection.verify(progress=False).raise_for_failures()
-    print(f"chunk {chunk}: {killed} of {rounds} processes were killed in mid-work")
+    print(f"{place.name}, {chunk} days to a chunk, {kills} killed: {dict(found)}")

@@ -54,11 +54,11 @@ def workers() -> Iterator[list[Worker]]:
 
 
 def places(place: Place, count: int) -> Iterator[Place]:
-    """A place for each trial: folders of the folder, or fresh buckets."""
+    """A place for each trial: folders of the folder, and prefixes of the bucket."""
     for number in range(count):
-        directory = place.directory / f"trial-{place.downloads}-{number}"
+        directory = place.directory / f"trial-{number}"
         directory.mkdir()
-        yield Place(directory, place.server, place.server.new_bucket() if place.server else "")
+        yield Place(directory, place.server, place.bucket, f"trial-{number}/" if place.server else "")
 
 
 def race(place: Place, racers: list[Worker], chance: random.Random) -> Counter[str]:

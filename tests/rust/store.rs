@@ -81,6 +81,32 @@ fn files_lie_where_their_keys_say_and_nothing_else_is_left() {
     });
 }
 
+/// Whoever takes over from a dead writer sweeps, while others leave their requests beside it.
+#[test]
+fn a_writer_whose_temporary_file_is_swept_writes_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = files(&directory);
+    let sweeper = store.clone();
+    let (stop, stopped) = std::sync::mpsc::channel::<()>();
+    let sweeping = std::thread::spawn(move || {
+        let mut swept = 0;
+        while stopped.recv_timeout(std::time::Duration::from_millis(20)).is_err() {
+            swept += block_on(sweeper.sweep()).unwrap();
+        }
+        swept
+    });
+    let body = Bytes::from(vec![7_u8; 1 << 16]);
+    for number in 0..300 {
+        let answer = block_on(store.put_if(&format!("inbox/{number}"), body.clone(), Condition::Absent)).unwrap();
+        assert!(matches!(answer, regraft::store::PutAnswer::Ours(_)), "{number}: {answer:?}");
+    }
+    stop.send(()).unwrap();
+    let swept = sweeping.join().unwrap();
+    assert!(swept > 0, "nothing was in the middle of being written");
+    let keys: Vec<_> = block_on(store.list("inbox/", None).try_collect()).unwrap();
+    assert_eq!(keys.len(), 300);
+}
+
 #[cfg(unix)]
 #[test]
 fn links_are_followed_but_not_in_circles() {

@@ -290,7 +290,11 @@ fn replace(
             check(path, condition)?;
             let etag = etag_of(&metadata);
             note(&etag);
-            fs::rename(&temporary, path).map_err(|error| not_absent(&error))?;
+            fs::rename(&temporary, path).map_err(|error| match not_absent(&error) {
+                // Somebody who removed what a dead writer left took this for one of its files: write it again.
+                Failure::Other(reason) if !temporary.exists() => Failure::Transient(reason),
+                other => other,
+            })?;
             Ok(etag)
         });
     if outcome.is_err() {
