@@ -22,7 +22,8 @@ A type declared in `adds` wins. Values are cast as Arrow casts safely: what woul
 error.
 
 Alternatives: DataFusion in the core (doubles the build), `pyarrow.compute` (no language), pandas `eval` (no nulls).
-Caveats: a text column that holds the word `now` and is cast to a time is not noticed. SQL identifiers ignore case; two
+Caveats: versions of DuckDB differ in what a function gives (1.4 refuses `sin` of infinity, 2.0 does not): let all
+machines that work on one data set have the same. A text column that holds the word `now` and is cast to a time is not noticed. SQL identifiers ignore case; two
 columns that differ in case only cannot both be read.
 """
 
