@@ -23,8 +23,8 @@ error.
 
 Alternatives: DataFusion in the core (doubles the build), `pyarrow.compute` (no language), pandas `eval` (no nulls).
 Caveats: versions of DuckDB differ in what a function gives (1.4 refuses `sin` of infinity, 2.0 does not): let all
-machines that work on one data set have the same. A text column that holds the word `now` and is cast to a time is not noticed. SQL identifiers ignore case; two
-columns that differ in case only cannot both be read.
+machines that work on one data set have the same. A text column that holds the word `now` and is cast to a time is not
+noticed. SQL identifiers ignore case; two columns that differ in case only cannot both be read.
 """
 
 from __future__ import annotations
