@@ -33,7 +33,8 @@ pub(super) struct Edit<'a> {
 
 impl Edit<'_> {
     pub(super) fn footer(self) -> Result<Struct> {
-        let mut tree = self.file.tree().clone();
+        // Of a wide file, a copy of the whole tree takes as much memory as it.
+        let mut tree = without(self.file.tree(), &[ids::SCHEMA, ids::ROW_GROUPS, ids::KEY_VALUES]);
         tree.set_structures(ids::SCHEMA, self.schema()?);
         let mut groups = Vec::with_capacity(self.placed.len());
         let new_groups: Vec<&Struct> = self.new.structures(ids::ROW_GROUPS).collect();
@@ -55,9 +56,8 @@ impl Edit<'_> {
             let values = values.ok_or_else(|| Error::corrupt("expected one column order for each leaf"))?;
             tree.set(ids::COLUMN_ORDERS, Value::List(List { element: kind::STRUCT, values }));
         }
-        match self.key_values {
-            Some(entries) => tree.set_structures(ids::KEY_VALUES, entries),
-            None => drop(tree.remove(ids::KEY_VALUES)),
+        if let Some(entries) = self.key_values {
+            tree.set_structures(ids::KEY_VALUES, entries);
         }
         Ok(tree)
     }
@@ -92,7 +92,7 @@ impl Edit<'_> {
     }
 
     fn row_group(&self, old: &Struct, new: Option<&Struct>, placed: &[Placed]) -> Result<Struct> {
-        let mut group = old.clone();
+        let mut group = without(old, &[row_group::COLUMNS]);
         let old_chunks: Vec<&Struct> = old.structures(row_group::COLUMNS).collect();
         let new_chunks: Vec<&Struct> = new.into_iter().flat_map(|new| new.structures(row_group::COLUMNS)).collect();
         let mut names = self.targets.iter().flat_map(|target| {
@@ -200,6 +200,11 @@ fn edit_chunk(chunk: &mut Struct, name: &str, placed: &Placed, new: bool) -> Res
         metadata.remove(column::BLOOM_FILTER_LENGTH);
     }
     Ok(())
+}
+
+/// A struct but for some of its fields.
+fn without(tree: &Struct, left_out: &[i16]) -> Struct {
+    tree.fields().iter().filter(|(id, _)| !left_out.contains(id)).cloned().collect()
 }
 
 /// Sets an `i64`, unless it has the value already, in whatever width.
