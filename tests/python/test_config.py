@@ -63,6 +63,7 @@ def test_the_core_gets_every_default() -> None:
         "memory": 2 * 1024**3,
         "batch": {"files": 100, "wait": 30.0},
         "quarantine": {"after": 3},
+        "checkpoint": 100,
         "single_writer": False,
         "lease": 30.0,
     }
