@@ -42,6 +42,7 @@ mod inputs;
 mod job;
 mod lookup;
 mod schedule;
+mod storing;
 mod work;
 
 use std::collections::BTreeSet;

@@ -20,12 +20,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use super::buffers::Buffers;
 use super::chunk_writer::{ChunkWriter, Copied, Guard};
 use super::inputs::{Input, Share, StoredInput, TileInput};
-use super::job::{ArrayWork, Counts, ObjectJob};
+use super::job::{Counts, ObjectJob};
 use super::lookup::{Lookup, lookups};
 use super::schedule::{Group, UNIT, units};
+use super::storing::{Freed, Outcome, Released, instead_of_nothing, put, refused, wait_until_free};
 use super::work::{ObjectWork, Source, Work};
 use super::{ArrayWrite, WriteOptions, WriteSummary};
-use crate::error::{Context, Error, Result};
+use crate::error::{Error, Result};
 use crate::progress::{Progress, Run};
 use crate::store::ETag;
 use crate::zarr::plan::Action;
@@ -34,16 +35,6 @@ use crate::zarr::plan::Action;
 type Arriving<'a> = Shared<BoxFuture<'a, Result<Input>>>;
 /// The fetched tiles of one call, each to be taken once.
 type Fetching<'a> = Shared<BoxFuture<'a, Result<Arc<Vec<Mutex<Option<Bytes>>>>>>>;
-/// Says that an old object is needed no longer, and what then guards its overwriting.
-type Released = watch::Receiver<Freed>;
-
-/// What has become of an old object that others need.
-enum Freed {
-    NotYet,
-    Moved,
-    Read(Guard),
-}
-
 /// How often it is asked whether the run was cancelled while nothing else happens.
 const CANCELLATION_LATENCY: Duration = Duration::from_millis(200);
 
@@ -110,13 +101,6 @@ struct Done {
     summary: WriteSummary,
     written: Vec<String>,
     objects: u64,
-}
-
-/// What became of one object.
-enum Outcome {
-    Written(String),
-    Dropped,
-    Copied,
 }
 
 struct Engine<'a> {
@@ -401,53 +385,4 @@ async fn unless<T>(mut stop: watch::Receiver<bool>, work: impl Future<Output = R
         _ = stop.wait_for(|stopped| *stopped) => Err(Error::unavailable("given up")),
         result = work => result,
     }
-}
-
-/// Waits until nobody needs what is going to be overwritten, and returns what guards the overwriting, if anybody read it.
-async fn wait_until_free(released: Vec<Released>, mut guard: Option<Guard>) -> Result<Option<Guard>> {
-    for mut released in released {
-        match released.wait_for(|freed| !matches!(freed, Freed::NotYet)).await {
-            Ok(read) => {
-                if let (None, Freed::Read(read)) = (&guard, &*read) {
-                    guard = Some(read.clone());
-                }
-            }
-            // The reader failed, and its error is the one that counts.
-            Err(_) => return Err(Error::internal("an object was to be overwritten before it was moved")),
-        }
-    }
-    Ok(guard)
-}
-
-/// What is put where nothing but fill is left. A deletion that stood still on its way could hit what somebody else wrote
-/// since, where it is not one step with its condition: there an object that is there is replaced by fill.
-fn instead_of_nothing(
-    place: &dyn ChunkWriter,
-    work: &ArrayWork,
-    encoded: Option<Bytes>,
-    guard: &Guard,
-) -> Result<Option<Bytes>> {
-    match (encoded, guard) {
-        (None, Guard::Unchanged(_)) if !place.is_at_hand() => work.empty_object().map(Some),
-        (encoded, _) => Ok(encoded),
-    }
-}
-
-/// Puts or deletes one object.
-async fn put(place: &dyn ChunkWriter, key: String, encoded: Option<Bytes>, guard: &Guard) -> Result<Outcome> {
-    let context = || format!("while writing `{}`", place.address(&key));
-    let done = match encoded {
-        None => place.delete(&key, guard).await.context(context)?.then_some(Outcome::Dropped),
-        Some(bytes) => {
-            let written = place.put(&key, bytes, guard).await.context(context)?;
-            written.then(|| Outcome::Written(key.clone()))
-        }
-    };
-    done.ok_or_else(|| refused(place, &key, guard))
-}
-
-fn refused(place: &dyn ChunkWriter, key: &str, guard: &Guard) -> Error {
-    let what = if *guard == Guard::Absent { "was created" } else { "was changed" };
-    Error::conflict(format!("`{}` {what} by somebody else while it was being rewritten", place.address(key)))
-        .hint("run the same command again: it plans from what is there now")
 }
