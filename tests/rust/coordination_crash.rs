@@ -144,7 +144,8 @@ fn die_everywhere(shape: &Shape, world: fn(Shape) -> World, every: usize) -> usi
                 // The next worker was asked for nothing, and makes it whole all the same.
                 drain(&world.collection()).unwrap_or_else(|error| panic!("{told}: {error}"));
                 let found = world.found();
-                if !changed_meanwhile {
+                // With several commits there are states between.
+                if !changed_meanwhile && shape.batch > 1 {
                     assert!(found == old || found == new, "{told}: {found:?} is neither {old:?} nor {new:?}");
                 }
                 world.assert_clean();
