@@ -205,6 +205,45 @@ fn intents_are_settled_once_and_say_how() {
     assert_eq!(world.found(), world.expected());
 }
 
+#[test]
+fn a_runner_up_comes_back_as_it_is_now_and_the_report_says_so() {
+    let mut world = World::memory(Shape::default());
+    world.put("a", &[5], 1);
+    world.put("b", &[5, 6], 2);
+    world.put("c", &[5], 3);
+    world.assert_settled();
+    // Nobody tells of the revision of the runner-up, nor of the loser that goes away.
+    world.put("b", &[5, 6], 4);
+    world.remove("c");
+    world.remove("a");
+    let collection = world.collection();
+    block_on(collection.submit(&[intent("a", Wanted::Remove)])).unwrap();
+    let report = drain(&collection).unwrap();
+    let told: Vec<(&str, &str)> =
+        report.changes.iter().map(|change| (change.key.as_str(), change.reason.as_str())).collect();
+    assert_eq!(told[0], ("a.txt", "removed: a runner-up's data come back"));
+    assert_eq!(told[1], ("b.txt", "a new version, or it beats the source that owned its labels"));
+    assert_eq!(world.found(), world.expected());
+    // A key that never won goes without a trace, and again without a word.
+    world.assert_settled();
+    assert!(
+        block_on(collection.provenance(&Default::default())).unwrap().iter().all(|step| step.runners_up.is_empty())
+    );
+
+    // With nothing but the shared label, it is the removal that brings it.
+    world.put("d", &[8], 1);
+    world.put("e", &[8], 2);
+    world.assert_settled();
+    world.put("e", &[8], 3);
+    world.remove("d");
+    block_on(collection.submit(&[intent("d", Wanted::Remove)])).unwrap();
+    let report = drain(&collection).unwrap();
+    let back = report.changes.iter().find(|change| change.key == "e.txt").unwrap();
+    assert_eq!(back.reason, "its data come back as they are now: the version on record is gone");
+    assert_eq!(world.found(), world.expected());
+    world.assert_settled();
+}
+
 /// Dies whenever a chunk of the source's days is written.
 struct Deadly(AtomicU32);
 
