@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use proptest::prelude::*;
 use regraft::collection::document::Report;
+use regraft::collection::inspect::ProvenanceRequest;
 use regraft::error::Kind;
 use regraft::ledger::{Intent, Operation as Wanted};
 use regraft::store::block_on;
@@ -227,7 +228,10 @@ fn a_runner_up_comes_back_as_it_is_now_and_the_report_says_so() {
     // A key that never won goes without a trace, and again without a word.
     world.assert_settled();
     assert!(
-        block_on(collection.provenance(&Default::default())).unwrap().iter().all(|step| step.runners_up.is_empty())
+        block_on(collection.provenance(&ProvenanceRequest::default()))
+            .unwrap()
+            .iter()
+            .all(|step| step.runners_up.is_empty())
     );
 
     // With nothing but the shared label, it is the removal that brings it.
