@@ -103,6 +103,38 @@ class Collection:
             >>> report = json.loads(collection.apply(plan))
         """
 
+    def apply_shard(
+        self,
+        plan: str,
+        number: int,
+        count: int,
+        progress: Progress | None = None,
+        token: CancelToken | None = None,
+    ) -> str:
+        """Does one shard of a plan beside other workers, and publishes the plan when all are done; safe to call twice.
+
+        Args:
+            plan: The JSON that `plan` returned, the same for all workers.
+            number: Which shard, counted from 1.
+            count: How many shards there are.
+            progress: Told about the stages ``open``, ``write`` and ``publish``.
+            token: Stops the call; done again, it goes on.
+
+        Returns:
+            JSON, ``kind`` ``zarr-shard-report``: ``outcome`` (``written``, ``published``, ``nothing``), ``waiting``
+            (shards that are not done), ``bad`` (sources that could not be used), ``indices``, ``written``, and the
+            ``report`` of the commit where this call published it.
+
+        Raises:
+            InvalidError: The plan moves the tail of the axis or removes sources, or there is no such shard.
+            ConflictError: The store changed since the plan was made, or another backfill is open.
+            UnavailableError: The object store did not answer.
+
+        Example:
+            >>> json.loads(collection.apply_shard(plan, 1, 1))["outcome"]
+            'published'
+        """
+
     def submit(self, intents: str) -> str:
         """Asks for sources to be looked at, durably.
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::Collection;
 use super::config::EmptyChunksConfig;
-use super::document::{Plan, QuarantinedSource, Report, Written};
+use super::document::{Plan, Report, Written};
 use super::fit::{Fitted, Misfit};
 use super::ledger::{Action, CommitRecord, SettledIntent};
 use super::planning::{Examined, Work};
@@ -46,6 +46,7 @@ impl Collection {
 
     async fn apply_in(&self, turn: &mut Turn, plan: &Plan, run: &Run, totals: &mut Totals) -> Result<()> {
         self.recover(turn, run, totals).await?;
+        turn.session.no_backfill()?;
         let work = self.still_to_do(plan, &mut turn.session).await?;
         for batch in turn.batches(self, &work) {
             run.check()?;
@@ -131,17 +132,7 @@ impl Collection {
         for change in &mut changes {
             change.outcome = Some(if change.action == Action::Quarantine { "quarantined" } else { "done" }.into());
         }
-        for source in &record.sources {
-            if let Some(quarantine) = &source.quarantine {
-                totals.quarantined.push(QuarantinedSource {
-                    key: source.key.clone(),
-                    category: quarantine.category.clone(),
-                    message: quarantine.message.clone(),
-                    hint: quarantine.hint.clone(),
-                    attempts: quarantine.attempts,
-                });
-            }
-        }
+        totals.set_aside(&record);
         totals.changes.extend(changes);
         totals.settled += intents.len() as u64;
         let axis = session.axis_change(&settled.layout, &self.config);
@@ -279,7 +270,7 @@ impl Collection {
         Ok(stage)
     }
 
-    async fn write_arrays(
+    pub(super) async fn write_arrays(
         &self,
         store: &Store,
         writes: &[ArrayWrite],
@@ -308,7 +299,7 @@ impl Collection {
     }
 
     /// Makes the metadata say what the chunks hold: creates the group, or grows and adds arrays, consolidated metadata last.
-    async fn publish(&self, (store, session): (&Store, &mut Session), length: u64) -> Result<()> {
+    pub(super) async fn publish(&self, (store, session): (&Store, &mut Session), length: u64) -> Result<()> {
         let structure = session.structure.as_ref().ok_or_else(|| Error::internal("a layout without a structure"))?;
         let specs = |only_new: bool| {
             structure

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::backfill::PlannedSource;
 use super::ledger::{Action, SourceVersion};
 use crate::error::{Error, Result};
 use crate::progress::Usage;
@@ -34,6 +35,9 @@ pub struct Plan {
     pub changes: Vec<Change>,
     /// Chunks touched, by array.
     pub arrays: Vec<ArrayChange>,
+    /// The sources with all their labels, for workers that each write a part of the plan; empty where that cannot be done.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<PlannedSource>,
     /// Sums.
     pub totals: Totals,
 }

@@ -175,6 +175,7 @@ impl Collection {
         run: &Run,
         totals: &mut Totals,
     ) -> Result<()> {
+        turn.session.no_backfill()?;
         let inbox = Inbox::new(self.control.with_fence(turn.lease.fence()));
         let is_late = || deadline.is_some_and(|deadline| Instant::now() >= deadline);
         while !is_late() {

@@ -133,6 +133,9 @@ pub struct CommitRecord {
     /// Whether the writer before died, in a `fence` record.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub died: bool,
+    /// Id of the plan that many workers write: announced by `backfill`, ended by its `commit` or by `abandon`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backfill: Option<String>,
     /// Length of the axis afterwards.
     #[serde(default)]
     pub axis_length: u64,
@@ -151,7 +154,7 @@ impl CommitRecord {
     /// Whether it is something that was done, and no announcement.
     #[must_use]
     pub fn is_commit(&self) -> bool {
-        !matches!(self.kind.as_str(), "prepared" | "attempt" | "fence")
+        !matches!(self.kind.as_str(), "prepared" | "attempt" | "fence" | "backfill" | "abandon")
     }
 }
 
@@ -199,6 +202,12 @@ pub struct Ledger {
     pub next_number: u64,
     /// The last record's time.
     pub last_time: Option<String>,
+    /// Number of the last record of something that was done.
+    pub last_commit: u64,
+    /// Id of the plan that many workers are writing.
+    pub backfill: Option<String>,
+    /// Id of the last such plan that was published.
+    pub finished_backfill: Option<String>,
     /// What the next checkpoint will hold.
     pub changed: Changed,
     /// What is under way, and what died on the way.
@@ -223,8 +232,16 @@ impl Ledger {
     pub fn fold(&mut self, number: u64, record: &CommitRecord) {
         self.next_number = number + 1;
         self.journal.fold(number, record);
+        if matches!(record.kind.as_str(), "backfill" | "abandon") {
+            self.backfill.clone_from(&record.backfill);
+        }
         if !record.is_commit() {
             return;
+        }
+        self.last_commit = number;
+        if record.kind == "commit" {
+            // Whatever ends it; a backfill whose publisher died is done by whoever mends its commit.
+            self.finished_backfill = self.backfill.take().or(self.finished_backfill.take());
         }
         for source in &record.sources {
             self.fold_source(number, &record.time, source);

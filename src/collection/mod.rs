@@ -20,6 +20,7 @@
 //! | [`apply`] | announce, write data, then labels, then metadata, then one log record |
 //! | [`checkpoint`] | which part of the ledger is needed? |
 //! | [`drain`] | what do the intents that wait ask for? |
+//! | [`backfill`] | how do many workers write one plan? |
 //!
 //! A plan is the same walk that stops before `writes`.
 //!
@@ -33,6 +34,7 @@
 //! Pure rooms by property tests here; the whole against xarray and netCDF4 on real files in `tests/python`.
 
 pub mod apply;
+pub mod backfill;
 pub mod checkpoint;
 pub mod config;
 pub mod convert;

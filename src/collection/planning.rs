@@ -6,6 +6,7 @@ use futures::stream::StreamExt;
 use serde::Deserialize;
 
 use super::Collection;
+use super::backfill::PlannedSource;
 use super::document::{Change, Plan, SCHEMA_VERSION, Totals};
 use super::fit::{Fitted, Misfit};
 use super::layout::show;
@@ -108,6 +109,7 @@ impl Collection {
                     .sum(),
                 unchanged,
             },
+            sources: planned_sources(&examined, &settled),
             changes,
             arrays,
         })
@@ -343,6 +345,22 @@ impl Collection {
         changes.sort_by(|left, right| left.key.cmp(&right.key));
         changes
     }
+}
+
+/// What workers need that each write a part of the plan; nothing where the tail of the axis moves.
+fn planned_sources(examined: &Examined, settled: &Settled) -> Vec<PlannedSource> {
+    let refused: HashSet<&str> = settled.misfits.iter().map(|(key, _, _)| key.as_str()).collect();
+    if settled.layout.moved() > 0 {
+        return Vec::new();
+    }
+    let fitting = examined.candidates.iter().filter(|candidate| !refused.contains(candidate.key.as_str()));
+    fitting
+        .map(|candidate| PlannedSource {
+            key: candidate.key.clone(),
+            version: candidate.version.clone(),
+            labels: candidate.labels.clone(),
+        })
+        .collect()
 }
 
 /// Who owns a label when the batch is done.

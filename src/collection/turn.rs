@@ -176,7 +176,9 @@ impl Collection {
         }
         // What the holder was doing may be half done.
         unlocked.lease.release(false).await;
-        Ok(serde_json::json!({"was": unlocked.was.map(|was| was.text()), "epoch": epoch}))
+        let is_backfill = Session::open(&self.store, &self.control, &self.config).await?.ledger.backfill.is_some();
+        let backfill = if is_backfill { self.abandon_backfill().await? } else { None };
+        Ok(serde_json::json!({"backfill": backfill, "was": unlocked.was.map(|was| was.text()), "epoch": epoch}))
     }
 }
 
@@ -195,6 +197,20 @@ impl Totals {
             settled: 0,
             holder: None,
         }
+    }
+
+    /// Notes what a record sets aside.
+    pub(super) fn set_aside(&mut self, record: &CommitRecord) {
+        self.quarantined.extend(record.sources.iter().filter_map(|source| {
+            let quarantine = source.quarantine.as_ref()?;
+            Some(QuarantinedSource {
+                key: source.key.clone(),
+                category: quarantine.category.clone(),
+                message: quarantine.message.clone(),
+                hint: quarantine.hint.clone(),
+                attempts: quarantine.attempts,
+            })
+        }));
     }
 
     /// The report of what was done; `unchanged` is the axis where nothing was.

@@ -97,6 +97,26 @@ impl Collection {
         waiting::wait(py, progress, token, move |run| async move { to_json(&inner.apply(&plan, longest, &run).await?) })
     }
 
+    #[pyo3(signature = (plan, number, count, progress=None, token=None))]
+    fn apply_shard(
+        &self,
+        py: Python<'_>,
+        plan: &str,
+        number: u64,
+        count: u64,
+        progress: Option<&Bound<'_, PyAny>>,
+        token: Option<&Bound<'_, CancelToken>>,
+    ) -> PyResult<String> {
+        let plan = Plan::from_json(plan).into_python(py)?;
+        let inner = self.inner.clone();
+        wait(
+            py,
+            progress,
+            token,
+            move |run| async move { to_json(&inner.apply_shard(&plan, number, count, &run).await?) },
+        )
+    }
+
     fn submit(&self, py: Python<'_>, intents: &str) -> PyResult<String> {
         let intents: Vec<Intent> = from_json("intents", intents).into_python(py)?;
         let inner = self.inner.clone();

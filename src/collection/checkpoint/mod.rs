@@ -142,6 +142,7 @@ impl Checkpoint {
     pub fn ledger(&self, tolerance: f64) -> Ledger {
         let mut ledger = Ledger::new(tolerance);
         ledger.next_number = self.manifest.number + 1;
+        ledger.last_commit = self.manifest.number;
         ledger.last_time.clone_from(&self.manifest.last_time);
         ledger.journal.crashes.clone_from(&self.manifest.crashes);
         ledger
@@ -294,7 +295,7 @@ impl Checkpoint {
     /// As [`Store::put`]; what is committed stays, and the next one includes it.
     pub async fn write(&mut self, ledger: &mut Ledger) -> Result<bool> {
         let number = ledger.next_number.saturating_sub(1);
-        if number <= self.manifest.number || ledger.journal.is_open() {
+        if number <= self.manifest.number || ledger.journal.is_open() || ledger.backfill.is_some() {
             return Ok(false);
         }
         let counts = self.counts(ledger).await?;
