@@ -35,7 +35,7 @@ KILLS = {"local": 60, "ministack": 30, "weed": 10} if LONG else {"local": 3, "mi
 
 def change(place: Place, model: dict[int, int], chance: random.Random, turn: int) -> list[int]:
     """A day is inserted, one is revised and now and then one removed; the model follows."""
-    new = chance.choice([day for day in range(60) if day not in model])
+    new = chance.choice([day for day in range(200) if day not in model])
     old, gone = chance.sample(sorted(day for day in model if model[day] != GONE), 2)
     for day in (new, old):
         model[day] = turn + 1
