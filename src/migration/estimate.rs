@@ -12,6 +12,9 @@ pub const SMALL_OBJECT: u64 = 5 << 20;
 /// Bytes that S3 copies in one part at most.
 const MOST_COPIED: u64 = 5 << 30;
 
+/// No estimate is larger (16 TiB): a damaged footer may claim any number of rows, and sums must stay sums.
+const MOST: u64 = 1 << 44;
+
 /// Where objects lie, as far as it matters for what a rewrite costs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
@@ -45,7 +48,7 @@ pub struct Work {
 pub fn new_bytes(file: &File, fused: &Fused) -> u64 {
     let widths: f64 = fused.change.adds.iter().map(|add| width(add.field.data_type())).sum();
     let pages = file.row_groups() as u64 * fused.change.adds.len() as u64 * 128;
-    (file.rows() as f64 * widths) as u64 + pages
+    ((file.rows() as f64 * widths) as u64).min(MOST) + pages.min(MOST)
 }
 
 /// Bytes of one value, roughly.
@@ -127,12 +130,13 @@ pub fn work(file: &File, fused: &Fused, batches: &[Batch], decision: &Decision, 
 fn decoded(file: &File, fused: &Fused) -> u64 {
     let inputs = |row_group: usize| -> u64 {
         let chunks = file.columns().iter().filter(|column| fused.reads.iter().any(|name| name == column.name()));
-        chunks.filter_map(|column| column.chunks.get(row_group)).map(|chunk| 3 * chunk.uncompressed).sum()
+        let sizes = chunks.filter_map(|column| column.chunks.get(row_group)).map(|chunk| chunk.uncompressed);
+        sizes.fold(0_u64, u64::saturating_add).saturating_mul(3).min(MOST)
     };
     let results: f64 =
         fused.evaluations.iter().flat_map(|step| &step.adds).map(|(field, _)| width(field.data_type())).sum();
     (0..file.row_groups())
-        .map(|row_group| inputs(row_group) + (2.0 * results * file.row_group_rows(row_group) as f64) as u64)
+        .map(|row_group| inputs(row_group) + ((2.0 * results * file.row_group_rows(row_group) as f64) as u64).min(MOST))
         .max()
         .unwrap_or(0)
 }

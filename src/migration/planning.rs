@@ -268,15 +268,15 @@ impl Migrations {
         let mut pending = 0;
         for object in objects.iter().filter(|object| object.state == State::Pending) {
             pending += 1;
-            totals.bytes += object.size;
-            totals.bytes_read += object.bytes_read;
-            totals.bytes_copied += object.bytes_copied;
-            totals.bytes_written += object.bytes_written_estimate;
+            totals.bytes = totals.bytes.saturating_add(object.size);
+            totals.bytes_read = totals.bytes_read.saturating_add(object.bytes_read);
+            totals.bytes_copied = totals.bytes_copied.saturating_add(object.bytes_copied);
+            totals.bytes_written = totals.bytes_written.saturating_add(object.bytes_written_estimate);
             totals.requests = totals.requests.and(object.requests);
         }
         let rate = self.rate(place).await?;
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
-        let (run, moved) = (&self.config.run, totals.bytes_read + totals.bytes_written);
+        let (run, moved) = (&self.config.run, totals.bytes_read.saturating_add(totals.bytes_written));
         totals.seconds = rate.seconds(pending, moved, run.concurrency, cores, run.rate);
         rate.source().clone_into(&mut totals.rate_from);
         totals.dollars = self.dollars(totals.requests, totals.seconds, totals.bytes_read);

@@ -76,7 +76,7 @@ impl Migrations {
         report: &mut ObjectReport,
     ) -> Result<()> {
         shared.run.check()?;
-        let moved = object.bytes_read + object.bytes_written_estimate;
+        let moved = object.bytes_read.saturating_add(object.bytes_written_estimate);
         let _admitted = shared.throttle.admit(moved, object.memory).await?;
         shared.run.check()?;
         let Some(inspected) = self.data.inspect(&object.key).await? else {

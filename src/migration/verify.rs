@@ -379,11 +379,15 @@ fn held(sight: &Sight) -> u64 {
     let columns = looked.file.columns();
     let largest = (0..looked.file.row_groups())
         .map(|row_group| {
-            columns.iter().filter_map(|column| Some(column.chunks.get(row_group)?.uncompressed)).sum::<u64>()
+            columns
+                .iter()
+                .filter_map(|column| Some(column.chunks.get(row_group)?.uncompressed))
+                .fold(0, u64::saturating_add)
         })
         .max()
         .unwrap_or(0);
-    2 * SLICE.min(looked.meta.size) + 3 * largest / columns.len().max(1) as u64 * touched as u64
+    let part = largest.saturating_mul(3) / columns.len().max(1) as u64;
+    part.saturating_mul(touched as u64).saturating_add(2 * SLICE)
 }
 
 /// The last migration of what was looked at.
