@@ -196,7 +196,7 @@ class Collection:
         """Takes the right to write from a holder that hangs; what it still tries to write is refused.
 
         Returns:
-            JSON ``{"was": the holder or null, "epoch": n}``.
+            JSON ``{"was": the holder or null, "epoch": n, "backfill": id of the plan that was given up or null}``.
 
         Raises:
             UnavailableError: The object store did not answer.

@@ -11,6 +11,7 @@ import json
 import time
 from typing import TYPE_CHECKING, Any
 
+from regraft.collections_backfill import CollectionBackfill
 from regraft.collections_inbox import CollectionInbox
 from regraft.config_file import load_config
 from regraft.errors import ConflictError, InvalidError
@@ -66,7 +67,7 @@ def open_collection(
     return Collection(load_config(config, overrides=overrides, storage_options=storage_options))
 
 
-class Collection(CollectionInbox):
+class Collection(CollectionInbox, CollectionBackfill):
     """A named set of NetCDF sources and the Zarr store made from them.
 
     Make one with `open_collection`. It pickles, holds no connection that another process would miss, and every verb may

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from regraft.progress import bytes_text, usage_text
 from regraft.results import Document, Gaps, Plan, Report, Status, Table, Verification
+from regraft.results_backfill import ShardReport
 from regraft.results_inbox import Settlement, Submission, Unlocked
 
 if TYPE_CHECKING:
@@ -81,6 +82,8 @@ def facts(subject: object) -> Facts:
         return _gaps(subject)
     if isinstance(subject, Verification):
         return _verification(subject)
+    if isinstance(subject, ShardReport):
+        return _shard_report(subject)
     if isinstance(subject, Submission | Settlement | Unlocked):
         return _requests(subject)
     from regraft.migration_facts import migration_facts
@@ -166,11 +169,23 @@ def _status(status: Status) -> Facts:
     return said
 
 
+def _shard_report(shard: ShardReport) -> Facts:
+    number, of = shard.get("shard", [0, 0])
+    outcomes = {"published": "done, and with it the whole, which is published", "nothing": "published before"}
+    waiting = f"done; {count(len(shard.waiting), 'shard')} of {of} not yet: {cell(shard.waiting)}"
+    said = Facts("Shard", f"{shard.get('collection')}: shard {number} of {of} {outcomes.get(shard.outcome, waiting)}")
+    if shard.get("indices"):
+        said.lines.append(f"indices written: {_ranges(shard['indices'])}")
+    said.grids = [_failures([{"key": key, **bad} for key, bad in shard.failed.items()])]
+    return said
+
+
 def _requests(subject: Submission | Settlement | Unlocked) -> Facts:
     name = subject.get("collection", "")
     if isinstance(subject, Unlocked):
         held = f"taken from {subject['was']}" if subject.get("was") else "nobody held it"
-        return Facts("Unlocked", f"{name}: {held}; epoch {subject.get('epoch')}")
+        given_up = f"; the backfill of plan {subject['backfill']} is given up" if subject.get("backfill") else ""
+        return Facts("Unlocked", f"{name}: {held}; epoch {subject.get('epoch')}{given_up}")
     if isinstance(subject, Settlement):
         rows: list[dict[str, Any]] = [{"request": request, **settled} for request, settled in subject.done.items()]
         rows += [{"request": request, "commit": None, "outcome": "still waits"} for request in subject.pending]

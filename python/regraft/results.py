@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from regraft.collections import Collection
     from regraft.progress import ProgressOption
+    from regraft.results_backfill import ShardReport
 
 __all__ = ["Document", "Gaps", "Plan", "Report", "Status", "Table", "Verification", "frame", "read_document"]
 
@@ -156,6 +157,10 @@ class Plan(Document):
     def apply(self, *, wait: float | None = None, progress: ProgressOption = None) -> Report:
         """Does what the plan says; see `Collection.apply`."""
         return self.collection.apply(self, wait=wait, progress=progress)
+
+    def apply_shard(self, number: int, count: int, *, progress: ProgressOption = None) -> ShardReport:
+        """Does one shard of the plan; see `Collection.apply_shard`."""
+        return self.collection.apply_shard(self, number, count, progress=progress)
 
     async def apply_async(self, *, wait: float | None = None, progress: ProgressOption = None) -> Report:
         """Like `apply`, for a running event loop; cancelling stops between two commits."""

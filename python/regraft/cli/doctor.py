@@ -22,6 +22,8 @@ _PACKAGES = {
     "pandas": "to_pandas",
     "dask": "lazy arrays in to_xarray",
     "prefect": "regraft.flows",
+    "boto3": "regraft zarr watch",
+    "aws_lambda_powertools": "regraft.aws",
 }
 
 

@@ -19,11 +19,13 @@ __all__ = [
     "Keys",
     "Quiet",
     "Settings",
+    "Shard",
     "Since",
     "SomeKeys",
     "Wait",
     "finish",
     "opened",
+    "shard_numbers",
 ]
 
 Config = Annotated[str, typer.Argument(metavar="CONFIG", help="A YAML or JSON file, or `definition:NAME`.")]
@@ -41,6 +43,10 @@ Since = Annotated[
         metavar="TIME",
         help="Look only at objects modified since: `2022-01-05T12:00Z`, or `2h` before now. Finds no removals.",
     ),
+]
+Shard = Annotated[
+    str | None,
+    typer.Option("--shard", metavar="I/N", help="Do only shard I of N of a saved plan, beside workers elsewhere."),
 ]
 Wait = Annotated[
     float | None,
@@ -64,6 +70,30 @@ def opened(config: str, settings: list[str] | None) -> Collection:
     from regraft.config_file import parse_overrides
 
     return open_collection(config, overrides=parse_overrides(settings or ()))
+
+
+def shard_numbers(text: str) -> tuple[int, int]:
+    """The numbers of ``--shard``.
+
+    Args:
+        text: ``3/16``.
+
+    Returns:
+        Which shard, from 1, and how many there are.
+
+    Raises:
+        InvalidError: The text is of another form, or there is no such shard.
+
+    Example:
+        >>> shard_numbers("3/16")
+        (3, 16)
+    """
+    from regraft.errors import InvalidError
+
+    number, slash, of = text.partition("/")
+    if not (slash and number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
+        raise InvalidError(f"`--shard`: expected `I/N` with I from 1 to N, found `{text}`", "for instance `3/16`")
+    return int(number), int(of)
 
 
 def finish(report: Report, *, as_json: bool) -> None:

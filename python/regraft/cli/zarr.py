@@ -14,11 +14,13 @@ from regraft.cli.options import (
     Keys,
     Quiet,
     Settings,
+    Shard,
     Since,
     SomeKeys,
     Wait,
     finish,
     opened,
+    shard_numbers,
 )
 from regraft.cli.output import FAILED_ITEMS, PENDING, emit, is_plan, progress_option, say
 from regraft.errors import InvalidError
@@ -82,6 +84,7 @@ def plan(
 @app.command()
 def apply(
     target: Annotated[str, typer.Argument(metavar="PLAN|CONFIG", help="A saved plan, or a configuration.")],
+    shard: Shard = None,
     wait: Wait = None,
     settings: Settings = None,
     as_json: Json = False,
@@ -96,8 +99,19 @@ def apply(
         if settings:
             raise InvalidError("a saved plan takes no `--set`", "plan again with the setting")
         made = Plan.load(target)
+    elif shard is not None:
+        raise InvalidError(
+            f"`--shard` needs a saved plan, the same for all workers, found `{target}`",
+            "make one with `regraft zarr plan CONFIG -o years.plan.json`",
+        )
     else:
         made = opened(target, settings).plan(progress=progress)
+    if shard is not None:
+        done = made.apply_shard(*shard_numbers(shard), progress=progress)
+        emit(done, as_json=as_json)
+        if done.failed or (done.report is not None and done.report.failed):
+            raise typer.Exit(FAILED_ITEMS)
+        return
     finish(made.apply(wait=wait, progress=progress), as_json=as_json)
 
 

@@ -97,7 +97,7 @@ def unlock(
     if not yes:
         lease = collection.status().get("lease") or {}
         if not lease or lease.get("free"):
-            say("nobody holds the store")
+            say("nobody holds the store; `--yes` gives up a backfill that is open all the same")
             return
         if not sys.stdin.isatty():
             raise InvalidError(f"the store is held by {lease.get('holder')}", "`--yes` takes it away without asking")

@@ -1,0 +1,70 @@
+"""What a collection does in shards: one plan, written by many workers that do not touch one another."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from regraft.progress import ProgressOption, reporter
+from regraft.results_backfill import ShardReport
+from regraft.seam import enter, in_thread
+
+if TYPE_CHECKING:
+    from regraft import _core
+    from regraft._core import CancelToken
+    from regraft.results import Plan
+
+__all__ = ["CollectionBackfill"]
+
+
+class CollectionBackfill:
+    """The verbs of a backfill; `regraft.Collection` has them."""
+
+    _core: _core.Collection
+
+    @property
+    def name(self) -> str:
+        """The collection's name."""
+        raise NotImplementedError
+
+    def apply_shard(self, plan: Plan, number: int, count: int, *, progress: ProgressOption = None) -> ShardReport:
+        """Does one shard of a plan; whoever does the last one publishes the whole in one commit.
+
+        The shards are chunk-aligned blocks along the axis, so that workers on any number of machines write at the same
+        time. Each may be done twice, or again after it died. While a backfill is open nobody else commits: events wait.
+        `unlock` gives up one that nobody finishes.
+
+        Args:
+            plan: The same saved plan for all workers; it may neither move labels nor remove sources.
+            number: Which shard, from 1.
+            count: How many there are; the same for all workers.
+            progress: As in `plan`.
+
+        Returns:
+            What this worker wrote, which shards are not done, and the report of the whole where it published it.
+
+        Raises:
+            InvalidError: The plan cannot be cut, or there is no such shard.
+            ConflictError: The store was changed since the plan was made, or another backfill is open.
+            UnavailableError: The object store did not answer: call it again.
+
+        Example:
+            >>> plan = regraft.Plan.load("years.plan.json")  # doctest: +SKIP
+            >>> plan.apply_shard(3, 16).outcome  # doctest: +SKIP
+            'written'
+        """
+        return self._apply_shard(plan, number, count, progress, None)
+
+    async def apply_shard_async(
+        self, plan: Plan, number: int, count: int, *, progress: ProgressOption = None
+    ) -> ShardReport:
+        """Like `apply_shard`, for a running event loop; cancelling stops it, and the shard can be done again."""
+        return await in_thread(lambda token: self._apply_shard(plan, number, count, progress, token))
+
+    def _apply_shard(
+        self, plan: Plan, number: int, count: int, progress: ProgressOption, token: CancelToken | None
+    ) -> ShardReport:
+        enter()
+        with reporter(progress, f"apply {self.name} {number}/{count}") as tell:
+            done = self._core.apply_shard(plan.to_json(), number, count, tell, token)
+            return ShardReport({"collection": self.name, **json.loads(done)})
