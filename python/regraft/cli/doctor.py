@@ -18,6 +18,8 @@ _PACKAGES = {
     "zarr": "to_xarray",
     "netCDF4": "preprocess hooks",
     "obstore": "to_xarray on object storage",
+    "pyarrow": "migrations of Parquet data sets",
+    "duckdb": "SQL steps of migrations",
     "matplotlib": "the picture of `regraft demo`",
     "pandas": "to_pandas",
     "dask": "lazy arrays in to_xarray",
