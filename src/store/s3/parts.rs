@@ -103,7 +103,7 @@ impl Gathered {
     /// Adds a piece; parts that are full leave, and what stays behind is never too small for a part unless it is the end.
     fn push(&mut self, mut piece: Piece, rules: PartRules, parts: &mut Vec<UploadPart>) {
         while self.length + piece.len() >= rules.sent + rules.least {
-            let (now, later) = split(piece, rules.sent - self.length);
+            let (now, later) = split(piece, rules.sent.saturating_sub(self.length));
             self.add(now);
             self.flush(parts);
             piece = later;
@@ -155,6 +155,13 @@ mod tests {
         let made = parts(&[Piece::Copy(0..20), Piece::Bytes(new.clone()), Piece::Copy(30..60)], SMALL);
         let middle = UploadPart::Sent(vec![Piece::Bytes(new), Piece::Copy(30..33)]);
         assert_eq!(made, [UploadPart::Copied(0..20), middle, UploadPart::Copied(33..60)]);
+    }
+
+    #[test]
+    fn a_part_that_is_more_than_full_leaves_before_the_next_piece() {
+        let bytes = |length| Piece::Bytes(vec![1; length].into());
+        let made = parts(&[bytes(18), Piece::Copy(0..4)], SMALL);
+        assert_eq!(made, [UploadPart::Sent(vec![bytes(18)]), UploadPart::Sent(vec![Piece::Copy(0..4)])]);
     }
 
     #[test]
