@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import regraft
 import zarr
 from days import assert_no_leftovers, assert_nothing_twice, assert_store_equals, configuration, key_of, opened, put_day
 from days import records as log_records
@@ -68,11 +67,6 @@ def content_of(place: Place) -> dict[str, bytes]:
     return {key: body for key, body in place.read_all("store.zarr/").items() if "/c/" in key}
 
 
-@pytest.fixture
-def place(tmp_path: Path) -> Place:
-    return Place(tmp_path)
-
-
 @pytest.mark.parametrize("count", [1, 3, 7])
 def test_shards_in_parallel_equal_a_plain_sync(tmp_path: Path, count: int) -> None:
     stores = []
@@ -123,7 +117,13 @@ def test_killed_shards_are_done_again(place: Place) -> None:
     plan = planned(place)
     for _ in range(4):
         told = json.dumps(
-            {"config": configuration(place), "storage_options": {}, "plan": plan, "number": 1, "count": 2}
+            {
+                "config": configuration(place),
+                "storage_options": place.storage_options,
+                "plan": plan,
+                "number": 1,
+                "count": 2,
+            }
         )
         with subprocess.Popen(
             [sys.executable, "-c", WORKER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -200,4 +200,4 @@ def test_the_log_says_what_was_done(place: Place) -> None:
     assert kinds == ["backfill", "prepared", "commit"]
     history = opened(place, configuration(place)).history()
     assert len(history) == 1
-    assert isinstance(regraft.open_collection(configuration(place)).status().to_json(), str)
+    assert isinstance(opened(place, configuration(place)).status().to_json(), str)
