@@ -302,7 +302,8 @@ def _run(batch: pa.RecordBatch, select: str) -> pa.Table:
 
 
 def _empty(inputs: pa.Schema) -> pa.Table:
-    return (inputs if len(inputs) else pa.schema([(_ROWS, pa.int8())])).empty_table()
+    # Not `empty_table`: it makes arrays from lists, and so loads pandas where that is installed.
+    return pa.Table.from_batches([], schema=inputs if len(inputs) else pa.schema([(_ROWS, pa.int8())]))
 
 
 def _culprit(batch: pa.RecordBatch, expressions: Mapping[str, str]) -> str:
