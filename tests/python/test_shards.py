@@ -122,6 +122,7 @@ def test_a_store_that_exists_grows_and_is_not_seen_half(place: Place) -> None:
     assert_no_leftovers(place)
 
 
+@pytest.mark.timeout(600)  # on S3 a dead holder's lease is waited for
 def test_killed_shards_are_done_again(place: Place) -> None:
     for day in range(40):
         put_day(place, day, 0, side=64)
