@@ -17,7 +17,6 @@ use super::runs::{Recorder, RunRecord, check_run, new_run};
 use super::throttle::Throttle;
 use crate::error::{Error, Result};
 use crate::progress::{Run, Usage};
-use crate::store::clock;
 
 /// What an apply is told besides the plan.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -49,19 +48,10 @@ impl Migrations {
         }
         let id = options.run.clone().unwrap_or_else(new_run);
         check_run(&id)?;
-        let mut record = RunRecord {
-            event: "begun".into(),
-            verb: "apply".into(),
-            run: id.clone(),
+        let record = RunRecord {
             shard: options.shard,
-            at: clock::now_rfc3339(),
             target: Some(plan.target),
-            of: None,
-            objects: objects.len() as u64,
-            outcome: None,
-            totals: None,
-            usage: None,
-            seconds: None,
+            ..RunRecord::begun("apply", &id, objects.len())
         };
         self.sweep(&objects).await?;
         self.record(&record).await?;
@@ -74,13 +64,7 @@ impl Migrations {
         let stopped = stopped?;
         let cancelled = run.check().is_err();
         let report = self.report("apply", id, reports, cancelled, stopped, usage_before, began, estimate);
-        record.event = "ended".into();
-        record.at = clock::now_rfc3339();
-        record.outcome = Some(report.outcome.clone());
-        record.totals = Some(report.totals.clone());
-        record.usage = Some(report.usage);
-        record.seconds = Some(report.seconds.wall);
-        self.record(&record).await?;
+        self.record(&record.ended(&report)).await?;
         Ok(report)
     }
 
@@ -187,20 +171,13 @@ impl Migrations {
     }
 
     async fn estimate(&self, plan: &Plan, objects: &[&PlannedObject]) -> Result<Estimate> {
-        if objects.len() == plan.objects.iter().filter(|object| object.state == State::Pending).count() {
-            let totals = &plan.totals;
-            return Ok(Estimate {
-                objects: objects.len() as u64,
-                bytes_read: totals.bytes_read,
-                bytes_copied: totals.bytes_copied,
-                bytes_written: totals.bytes_written,
-                requests: totals.requests,
-                seconds: totals.seconds,
-                dollars: totals.dollars.clone(),
-            });
-        }
-        let objects: Vec<PlannedObject> = objects.iter().map(|object| (*object).clone()).collect();
-        let totals = self.totals(&objects, self.place().await?).await?;
+        let all = objects.len() == plan.objects.iter().filter(|object| object.state == State::Pending).count();
+        let totals = if all {
+            plan.totals.clone()
+        } else {
+            let objects: Vec<PlannedObject> = objects.iter().map(|object| (*object).clone()).collect();
+            self.totals(&objects, self.place().await?).await?
+        };
         Ok(Estimate {
             objects: objects.len() as u64,
             bytes_read: totals.bytes_read,

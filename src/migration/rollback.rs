@@ -21,7 +21,7 @@ use super::stamp::Stamp;
 use super::throttle::Throttle;
 use crate::error::{Error, Kind, Result};
 use crate::progress::Run;
-use crate::store::{Replaced, clock};
+use crate::store::Replaced;
 
 /// What is to be rolled back.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -46,20 +46,7 @@ impl Migrations {
         let outcomes = self.outcomes(&of).await?;
         let keys = self.keys_of(&of, request.keys.as_deref(), &outcomes, run).await?;
         let id = new_run();
-        let mut record = RunRecord {
-            event: "begun".into(),
-            verb: "roll_back".into(),
-            run: id.clone(),
-            shard: None,
-            at: clock::now_rfc3339(),
-            target: None,
-            of: Some(of.clone()),
-            objects: keys.len() as u64,
-            outcome: None,
-            totals: None,
-            usage: None,
-            seconds: None,
-        };
+        let record = RunRecord { of: Some(of.clone()), ..RunRecord::begun("roll_back", &id, keys.len()) };
         if !keys.is_empty() {
             self.record(&record).await?;
         }
@@ -91,13 +78,7 @@ impl Migrations {
         let cancelled = run.check().is_err();
         let report = self.report("roll_back", id, reports, cancelled, false, usage_before, began, Estimate::default());
         if !keys.is_empty() {
-            record.event = "ended".into();
-            record.at = clock::now_rfc3339();
-            record.outcome = Some(report.outcome.clone());
-            record.totals = Some(report.totals.clone());
-            record.usage = Some(report.usage);
-            record.seconds = Some(report.seconds.wall);
-            self.record(&record).await?;
+            self.record(&record.ended(&report)).await?;
         }
         Ok(report)
     }

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use super::Migrations;
 use super::document::SCHEMA_VERSION;
-use super::report::{ObjectReport, ReportTotals};
+use super::report::{ObjectReport, Report, ReportTotals};
 use crate::error::{Error, Kind, Result};
 use crate::ledger::Log;
 use crate::progress::Usage;
@@ -68,6 +68,39 @@ pub struct RunRecord {
     /// Wall seconds, at the end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seconds: Option<f64>,
+}
+
+impl RunRecord {
+    /// A run begins, now.
+    pub(super) fn begun(verb: &str, run: &str, objects: usize) -> Self {
+        Self {
+            event: "begun".into(),
+            verb: verb.into(),
+            run: run.into(),
+            shard: None,
+            at: clock::now_rfc3339(),
+            target: None,
+            of: None,
+            objects: objects as u64,
+            outcome: None,
+            totals: None,
+            usage: None,
+            seconds: None,
+        }
+    }
+
+    /// The same run has ended, now.
+    pub(super) fn ended(self, report: &Report) -> Self {
+        Self {
+            event: "ended".into(),
+            at: clock::now_rfc3339(),
+            outcome: Some(report.outcome.clone()),
+            totals: Some(report.totals.clone()),
+            usage: Some(report.usage),
+            seconds: Some(report.seconds.wall),
+            ..self
+        }
+    }
 }
 
 /// A run as its records tell it.
