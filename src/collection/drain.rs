@@ -177,6 +177,8 @@ impl Collection {
     ) -> Result<()> {
         turn.session.no_backfill()?;
         let inbox = Inbox::new(self.control.with_fence(turn.lease.fence()));
+        // First, so that neither a deadline nor a queue without end keeps it from being done.
+        inbox.sweep().await?;
         let is_late = || deadline.is_some_and(|deadline| Instant::now() >= deadline);
         while !is_late() {
             run.check()?;

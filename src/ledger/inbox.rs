@@ -206,6 +206,14 @@ impl Inbox {
         let tasks: Vec<_> = keys.iter().map(|key| self.control.delete(key).boxed()).collect();
         stream::iter(tasks).buffer_unordered(CONCURRENT).try_collect().await
     }
+
+    /// Removes what producers left on a disk that died while they submitted: they held no lease that somebody inherits.
+    ///
+    /// # Errors
+    /// As [`Store::sweep_dead`].
+    pub async fn sweep(&self) -> Result<()> {
+        self.control.child(FOLDER).sweep_dead().await.map(drop)
+    }
 }
 
 fn key_of(id: &str) -> String {

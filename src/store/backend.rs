@@ -147,8 +147,8 @@ pub(super) trait Backend: Send + Sync {
     async fn sync(&self, _keys: &[String]) -> Attempt<()> {
         Ok(())
     }
-    /// Removes temporary files below `prefix` that a dead writer left; returns how many.
-    async fn sweep(&self, _prefix: &str) -> Attempt<u64> {
+    /// Removes temporary files below `prefix`; `spare`s those whose writer is known to live. Returns how many.
+    async fn sweep(&self, _prefix: &str, _spare: bool) -> Attempt<u64> {
         Ok(0)
     }
     fn local_path(&self, _key: &str) -> Option<PathBuf> {

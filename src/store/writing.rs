@@ -172,14 +172,26 @@ impl Store {
     }
 
     /// Removes temporary files that writers left when they died, below this place; returns how many. Only for whoever
-    /// holds the right to write here alone.
+    /// holds the right to write here alone: a writer that lives loses its file, too, and writes it again if it still may.
     ///
     /// # Errors
     /// `Unavailable` when the disk refuses.
     pub async fn sweep(&self) -> Result<u64> {
+        self.remove_temporary(false).await
+    }
+
+    /// [`Store::sweep`] where others may be writing: what a living writer is writing stays.
+    ///
+    /// # Errors
+    /// As [`Store::sweep`].
+    pub async fn sweep_dead(&self) -> Result<u64> {
+        self.remove_temporary(true).await
+    }
+
+    async fn remove_temporary(&self, spare: bool) -> Result<u64> {
         self.connection
             .backend
-            .sweep(&self.prefix)
+            .sweep(&self.prefix, spare)
             .await
             .map_err(|failure| Error::unavailable(format!("cannot sweep `{}`: {failure:?}", self.url)))
     }

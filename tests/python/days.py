@@ -107,9 +107,7 @@ def assert_nothing_twice(place: Place) -> None:
 def assert_no_leftovers(place: Place) -> None:
     """Of the store only what its metadata name; beside it nothing that still waits, and no half-written file."""
     control = [key.removeprefix("store.zarr.regraft/") for key in place.keys("store.zarr.regraft/")]
-    # A producer that is killed while it submits held no lease: its temporary file, which no listing shows, stays until
-    # somebody takes over from a dead holder.
-    allowed = r"log/\d{20}\.json|lease\.json|checkpoints?/.*|attempts?/.*|inbox/\.\w+\.regraft-tmp"
+    allowed = r"log/\d{20}\.json|lease\.json|checkpoint/.*"
     assert not [key for key in control if not re.fullmatch(allowed, key)], control
     store = place.local_store("store.zarr")
     files = {path.relative_to(store).as_posix() for path in store.rglob("*") if path.is_file()}

@@ -200,7 +200,7 @@ class Deliveries(Histories):
     def drain(self, which: int) -> None:
         """What was delivered is settled, and nothing waits."""
         self.collections[which].drain(wait=30, progress=False)
-        assert not list(self.folder.glob("out.zarr.regraft/inbox/*.json"))
+        assert not list(self.folder.glob("out.zarr.regraft/inbox/*"))
         for name in self.delivered:
             self.unclean.pop(name, None)
         self.delivered.clear()

@@ -8,7 +8,9 @@
 //! - A key is the file's path below `/`, byte for byte. Segments that are empty, `.` or `..` never get here.
 //! - A put writes a temporary file `.<random>.regraft-tmp` beside the target, syncs it, and renames it over the target:
 //!   a reader sees the old bytes or the new ones. Listings leave such names out; [`sweep`] removes what a dead writer
-//!   left, to be called by whoever holds the writer lock.
+//!   left. Whoever holds the writer lock removes all of it, so that a writer who was locked out and comes back has nothing
+//!   left to rename. Where others may be writing, what is locked stays: a writer locks its temporary file, and the
+//!   lock ends with its process.
 //! - The file's content is durable when a put returns; its **name** is durable after [`sync`] of its key, once per
 //!   directory and batch, because syncing a directory for every chunk would double the cost of a write.
 //! - The [`ETag`] is inode, modification time in nanoseconds, and size. File systems stamp by the tick of the kernel's
@@ -20,13 +22,14 @@
 //!
 //! # Caveats
 //! - File names that are not UTF-8 cannot be keys and are not listed.
-//! - On network file systems the lock is as good as their `flock`.
+//! - On network file systems the lock is as good as their `flock`. Where files cannot be locked, and between the making of a
+//!   temporary file and its locking, a living writer is taken for a dead one: it writes its file again.
 
 mod assemble;
 mod lock;
 mod walk;
 
-use std::fs::{self, File, Metadata};
+use std::fs::{self, File, Metadata, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -108,9 +111,9 @@ impl Backend for LocalFiles {
         blocking(move || directories.iter().try_for_each(|directory| sync(directory))).await
     }
 
-    async fn sweep(&self, prefix: &str) -> Attempt<u64> {
+    async fn sweep(&self, prefix: &str, spare: bool) -> Attempt<u64> {
         let path = path_of(prefix);
-        blocking(move || Ok(sweep(&path))).await
+        blocking(move || Ok(sweep(&path, spare))).await
     }
 
     fn local_path(&self, key: &str) -> Option<PathBuf> {
@@ -255,7 +258,7 @@ fn link(from: &Path, to: &Path, condition: &Condition) -> Attempt<ETag> {
     }
     let outcome = DirectoryLock::acquire(directory).map_err(|error| not_absent(&error)).and_then(|_lock| {
         check(to, Some(condition))?;
-        fs::rename(&temporary, to).map_err(|error| not_absent(&error))
+        give_name(&temporary, to)
     });
     // A rename over another name of the same file leaves both.
     let _ = fs::remove_file(&temporary);
@@ -280,6 +283,8 @@ fn replace(
         outcome => outcome,
     };
     let mut file = file.map_err(|error| not_absent(&error))?;
+    // Says that its writer lives. Where it cannot be said, and the file is swept, it is written again.
+    let _ = file.try_lock();
     let outcome = write(&mut file)
         .and_then(|()| stamp(&file))
         .and_then(|()| file.sync_data())
@@ -290,17 +295,22 @@ fn replace(
             check(path, condition)?;
             let etag = etag_of(&metadata);
             note(&etag);
-            fs::rename(&temporary, path).map_err(|error| match not_absent(&error) {
-                // Somebody who removed what a dead writer left took this for one of its files: write it again.
-                Failure::Other(reason) if !temporary.exists() => Failure::Transient(reason),
-                other => other,
-            })?;
+            give_name(&temporary, path)?;
             Ok(etag)
         });
     if outcome.is_err() {
         let _ = fs::remove_file(&temporary);
     }
     outcome
+}
+
+/// Renames a temporary file to what it was made for.
+fn give_name(temporary: &Path, path: &Path) -> Attempt<()> {
+    fs::rename(temporary, path).map_err(|error| match not_absent(&error) {
+        // Somebody who removed what a dead writer left took this for one of its files: write it again.
+        Failure::Other(reason) if !temporary.exists() => Failure::Transient(reason),
+        other => other,
+    })
 }
 
 /// A missing directory is no absent object: the caller asked to write.
@@ -378,7 +388,8 @@ fn sync(directory: &Path) -> Attempt<()> {
     }
 }
 
-fn sweep(directory: &Path) -> u64 {
+/// Removes the files below `directory` that are ours and no objects; `spare`s those whose writer lives.
+fn sweep(directory: &Path, spare: bool) -> u64 {
     let mut removed = 0;
     let mut pending = vec![directory.to_path_buf()];
     while let Some(directory) = pending.pop() {
@@ -388,12 +399,20 @@ fn sweep(directory: &Path) -> u64 {
             let Ok(kind) = entry.file_type() else { continue };
             if kind.is_dir() {
                 pending.push(entry.path());
-            } else if entry.file_name().to_str().is_some_and(is_ours) && fs::remove_file(entry.path()).is_ok() {
-                removed += 1;
+            } else if let Some(name) = entry.file_name().to_str().filter(|name| is_ours(name)) {
+                // Whoever is about to lock a file of locks does not hold it yet.
+                let stays = spare && (name == lock::FALLBACK || is_in_use(&entry.path()));
+                removed += u64::from(!stays && fs::remove_file(entry.path()).is_ok());
             }
         }
     }
     removed
+}
+
+/// Whether a process holds the lock of a file. Shared, so that two who look do not see each other, and because it needs no
+/// right to write.
+fn is_in_use(path: &Path) -> bool {
+    File::open(path).is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
 }
 
 /// Names that are ours and no objects.
