@@ -135,6 +135,29 @@ class Collection:
             'published'
         """
 
+    def plan_shard(self, plan: str, number: int, count: int) -> str:
+        """Says what `apply_shard` would do; writes nothing.
+
+        Args:
+            plan: The JSON that `plan` returned.
+            number: Which shard, counted from 1.
+            count: How many shards there are.
+
+        Returns:
+            JSON, ``kind`` ``zarr-shard-plan``: ``plan`` (its id), ``state`` (``pending``, ``written``, ``published``),
+            ``block_length`` in steps of the axis, ``blocks`` (its index ranges, ``[start, stop)``), ``changes`` and
+            ``arrays`` as in a plan, of this shard only, ``totals``.
+
+        Raises:
+            InvalidError: The plan moves the tail of the axis or removes sources, or there is no such shard.
+            ConflictError: The store changed since the plan was made, or another backfill is open.
+            UnavailableError: The object store did not answer.
+
+        Example:
+            >>> json.loads(collection.plan_shard(plan, 3, 16))["blocks"]
+            [[120, 180]]
+        """
+
     def submit(self, intents: str) -> str:
         """Asks for sources to be looked at, durably.
 

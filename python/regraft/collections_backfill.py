@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from regraft.progress import ProgressOption, reporter
-from regraft.results_backfill import ShardReport
+from regraft.results_backfill import ShardPlan, ShardReport
 from regraft.seam import enter, in_thread
 
 if TYPE_CHECKING:
@@ -27,6 +27,33 @@ class CollectionBackfill:
         """The collection's name."""
         raise NotImplementedError
 
+    def plan_shard(self, plan: Plan, number: int, count: int) -> ShardPlan:
+        """Says what `apply_shard` would do: the worker's blocks of the axis, its sources, its chunks; writes nothing.
+
+        Workers that each plan for themselves over the same files agree, also while one of them is at work. A file that
+        arrives or changes between two plans makes them different, and the second is refused: then give all workers one
+        saved plan.
+
+        Args:
+            plan: From `plan`, or `Plan.load`; it may neither move labels nor remove sources.
+            number: Which shard, from 1.
+            count: How many there are; the same for all workers.
+
+        Returns:
+            The shard. It can be printed, saved and applied, as a plan can.
+
+        Raises:
+            InvalidError: The plan cannot be cut, or there is no such shard.
+            ConflictError: The store was changed since the plan was made, or another backfill is open.
+            UnavailableError: The object store did not answer.
+
+        Example:
+            >>> collection.plan().shard(3, 16).blocks  # doctest: +SKIP
+            [(120, 180)]
+        """
+        enter()
+        return ShardPlan(json.loads(self._core.plan_shard(plan.to_json(), number, count)), plan)
+
     def apply_shard(self, plan: Plan, number: int, count: int, *, progress: ProgressOption = None) -> ShardReport:
         """Does one shard of a plan; whoever does the last one publishes the whole in one commit.
 
@@ -35,7 +62,7 @@ class CollectionBackfill:
         `unlock` gives up one that nobody finishes.
 
         Args:
-            plan: The same saved plan for all workers; it may neither move labels nor remove sources.
+            plan: The same for all workers, best one that was saved; it may neither move labels nor remove sources.
             number: Which shard, from 1.
             count: How many there are; the same for all workers.
             progress: As in `plan`.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from regraft.progress import bytes_text, usage_text
 from regraft.results import Document, Gaps, Plan, Report, Status, Table, Verification
-from regraft.results_backfill import ShardReport
+from regraft.results_backfill import ShardPlan, ShardReport
 from regraft.results_inbox import Settlement, Submission, Unlocked
 
 if TYPE_CHECKING:
@@ -82,6 +82,8 @@ def facts(subject: object) -> Facts:
         return _gaps(subject)
     if isinstance(subject, Verification):
         return _verification(subject)
+    if isinstance(subject, ShardPlan):
+        return _shard_plan(subject)
     if isinstance(subject, ShardReport):
         return _shard_report(subject)
     if isinstance(subject, Submission | Settlement | Unlocked):
@@ -169,6 +171,27 @@ def _status(status: Status) -> Facts:
     return said
 
 
+def _shard_plan(shard: ShardPlan) -> Facts:
+    totals = shard.get("totals") or {}
+    states = {"written": "done already", "published": "the whole is published already"}
+    what = states.get(shard.state, count(len(shard.changes), "change"))
+    title = f"{shard.get('collection')}: shard {shard.number} of {shard.count}, {what}, for {shard.get('store')}"
+    said = Facts("ShardPlan", title, axis=_axis_name(shard), arrays=list(shard.get("arrays", [])))
+    said.lines = [*_axis_lines(shard), f"plan {shard.get('plan')}"]
+    if shard.blocks:
+        steps = sum(stop - start for start, stop in shard.blocks)
+        said.lines.append(
+            f"its own: indices {_ranges(shard['blocks'])} ({count(steps, 'step')}), "
+            f"in blocks of {shard.get('block_length')}"
+        )
+        said.lines.append(
+            f"{count(totals.get('chunks', 0), 'chunk')} to write, "
+            f"from {bytes_text(totals.get('bytes_source', 0))} of sources"
+        )
+    said.grids = [_actions(shard.changes), _changes(shard.changes), _arrays(said.arrays)]
+    return said
+
+
 def _shard_report(shard: ShardReport) -> Facts:
     number, of = shard.get("shard", [0, 0])
     outcomes = {"published": "done, and with it the whole, which is published", "nothing": "published before"}
@@ -248,13 +271,13 @@ def _collection(collection: Collection) -> Facts:
     return Facts("Collection", config.name, grids=[Grid("", ("what", "value"), rows)])
 
 
-def _axis_name(document: Plan | Report) -> str | None:
+def _axis_name(document: Plan | Report | ShardPlan) -> str | None:
     axis = document.get("axis") or {}
     name = axis.get("name")
     return str(name) if name is not None else None
 
 
-def _axis_lines(document: Plan | Report) -> list[str]:
+def _axis_lines(document: Plan | Report | ShardPlan) -> list[str]:
     axis = document.get("axis") or {}
     if not axis:
         return []

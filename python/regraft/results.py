@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from regraft.collections import Collection
     from regraft.progress import ProgressOption
-    from regraft.results_backfill import ShardReport
+    from regraft.results_backfill import ShardPlan, ShardReport
 
 __all__ = ["Document", "Gaps", "Plan", "Report", "Status", "Table", "Verification", "frame", "read_document"]
 
@@ -116,7 +116,7 @@ class Table(Sequence[Mapping[str, Any]]):
 
 
 class Plan(Document):
-    """What an apply would do: plain data that can be printed, saved, reviewed and applied twice without harm.
+    """What an apply would do: plain data that can be printed, saved, reviewed, cut into shards and applied twice.
 
     Args:
         document: The plan's JSON.
@@ -157,6 +157,10 @@ class Plan(Document):
     def apply(self, *, wait: float | None = None, progress: ProgressOption = None) -> Report:
         """Does what the plan says; see `Collection.apply`."""
         return self.collection.apply(self, wait=wait, progress=progress)
+
+    def shard(self, number: int, count: int) -> ShardPlan:
+        """What one of many workers would do; see `Collection.plan_shard`."""
+        return self.collection.plan_shard(self, number, count)
 
     def apply_shard(self, number: int, count: int, *, progress: ProgressOption = None) -> ShardReport:
         """Does one shard of the plan; see `Collection.apply_shard`."""

@@ -25,7 +25,7 @@ pub struct Plan {
     pub source: String,
     /// `zarr2` or `zarr3`.
     pub format: String,
-    /// Number of the log record that the plan builds on; 0 for an empty log.
+    /// Number of the commit that the plan builds on, among the records of the log; 0 where there is none.
     pub base: u64,
     /// Whether the store is to be created.
     pub creates_store: bool,

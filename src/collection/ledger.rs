@@ -202,7 +202,7 @@ pub struct Ledger {
     pub next_number: u64,
     /// The last record's time.
     pub last_time: Option<String>,
-    /// Number of the last record of something that was done.
+    /// Number of the last record of something that was done, or of a backfill that was given up.
     pub last_commit: u64,
     /// Id of the plan that many workers are writing.
     pub backfill: Option<String>,
@@ -234,6 +234,10 @@ impl Ledger {
         self.journal.fold(number, record);
         if matches!(record.kind.as_str(), "backfill" | "abandon") {
             self.backfill.clone_from(&record.backfill);
+        }
+        if record.kind == "abandon" {
+            // What its workers left must not be taken up by the same plan: whoever planned before plans again.
+            self.last_commit = number;
         }
         if !record.is_commit() {
             return;

@@ -95,7 +95,7 @@ impl Collection {
                     .and_then(|name| name.as_str().map(str::to_owned))
                     .unwrap_or_default(),
             },
-            base: session.ledger.next_number.saturating_sub(1),
+            base: session.ledger.last_commit,
             creates_store: creates_store && !examined.candidates.is_empty(),
             axis: session.axis_change(&settled.layout, &self.config),
             totals: Totals {

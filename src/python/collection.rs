@@ -117,6 +117,12 @@ impl Collection {
         )
     }
 
+    fn plan_shard(&self, py: Python<'_>, plan: &str, number: u64, count: u64) -> PyResult<String> {
+        let plan = Plan::from_json(plan).into_python(py)?;
+        let inner = self.inner.clone();
+        wait(py, None, None, move |_| async move { to_json(&inner.plan_shard(&plan, number, count).await?) })
+    }
+
     fn submit(&self, py: Python<'_>, intents: &str) -> PyResult<String> {
         let intents: Vec<Intent> = from_json("intents", intents).into_python(py)?;
         let inner = self.inner.clone();

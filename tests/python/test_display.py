@@ -11,6 +11,7 @@ from regraft.config_file import load_config
 from regraft.facts import STATES
 from regraft.progress import bytes_text, reporter, usage_text
 from regraft.results import Gaps, Plan, Report, Status, Table, Verification
+from regraft.results_backfill import ShardPlan
 from regraft.results_inbox import Settlement, Submission, Unlocked
 from regraft.watch import WatchSummary
 
@@ -103,8 +104,22 @@ def plan(**changes: Any) -> Plan:
     return Plan({**PLAN, **changes}, cast("Collection", None))
 
 
+SHARD: dict[str, Any] = {
+    **{name: PLAN[name] for name in ("collection", "store", "axis", "arrays")},
+    "kind": "zarr-shard-plan",
+    "plan": "0123456789ab",
+    "shard": [3, 16],
+    "state": "pending",
+    "block_length": 30,
+    "blocks": [[30, 60], [90, 100]],
+    "changes": PLAN["changes"][:1],
+    "totals": {"sources": 1, "regions": 1, "chunks": 31, "bytes_source": 10, "unchanged": 0},
+}
+
 SUBJECTS = {
     "plan": plan(),
+    "shard": ShardPlan(SHARD, plan()),
+    "shard done": ShardPlan({**SHARD, "state": "written"}, plan()),
     "report": Report(REPORT),
     "status": Status({"collection": "sst", "store": HOSTILE, "store_exists": True, "sources": 5, "locked_by": None}),
     "busy": Status(
@@ -181,6 +196,15 @@ def test_a_plan_says_what_will_happen() -> None:
     assert "30 new, 1 replaced" in text
     assert "nothing to do" in repr(plan(changes=[PLAN["changes"][2]]))
     assert "made new" in repr(plan(creates_store=True))
+
+
+def test_a_shard_says_what_is_its_own() -> None:
+    text = repr(SUBJECTS["shard"])
+    assert "sst: shard 3 of 16, 1 change, for /data/sst.zarr" in text
+    assert "its own: indices 30:60, 90:100 (40 steps), in blocks of 30" in text
+    assert "31 chunks to write, from 10 B of sources" in text
+    assert "shard 3 of 16, done already" in repr(SUBJECTS["shard done"])
+    assert "chunk map" in SUBJECTS["shard"]._repr_html_()
 
 
 def test_long_lists_end_with_how_many_more() -> None:

@@ -46,7 +46,7 @@ Since = Annotated[
 ]
 Shard = Annotated[
     str | None,
-    typer.Option("--shard", metavar="I/N", help="Do only shard I of N of a saved plan, beside workers elsewhere."),
+    typer.Option("--shard", metavar="I/N", help="Only shard I of N, beside workers elsewhere."),
 ]
 Wait = Annotated[
     float | None,
@@ -72,27 +72,30 @@ def opened(config: str, settings: list[str] | None) -> Collection:
     return open_collection(config, overrides=parse_overrides(settings or ()))
 
 
-def shard_numbers(text: str) -> tuple[int, int]:
+def shard_numbers(text: str | None) -> tuple[int, int] | None:
     """The numbers of ``--shard``.
 
     Args:
-        text: ``3/16``.
+        text: ``3/16``; ``None`` where the option is not given.
 
     Returns:
         Which shard, from 1, and how many there are.
 
     Raises:
-        InvalidError: The text is of another form, or there is no such shard.
+        typer.BadParameter: The text is of another form, or there is no such shard.
 
     Example:
         >>> shard_numbers("3/16")
         (3, 16)
     """
-    from regraft.errors import InvalidError
-
-    number, slash, of = text.partition("/")
-    if not (slash and number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
-        raise InvalidError(f"`--shard`: expected `I/N` with I from 1 to N, found `{text}`", "for instance `3/16`")
+    if text is None:
+        return None
+    number, slash, of = text.strip().partition("/")
+    plain = slash and all(part.isascii() and part.isdecimal() for part in (number, of))
+    if not plain or not 1 <= int(number) <= int(of):
+        raise typer.BadParameter(
+            f"expected I/N with I from 1 to N, for instance 3/16, found {text}", param_hint="--shard"
+        )
     return int(number), int(of)
 
 

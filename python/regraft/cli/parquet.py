@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from regraft.cli.options import Debug, Json, Quiet
+from regraft.cli.options import Debug, Json, Quiet, Shard, shard_numbers
 from regraft.cli.output import CONFLICT, FAILED_ITEMS, PENDING, emit, is_plan, progress_option, say
 from regraft.errors import InvalidError
 
 if TYPE_CHECKING:
-    from regraft.migration_results import MigrationReport, Shard
+    from regraft.migration_results import MigrationReport
     from regraft.migrations import MigrationSet
 
 __all__ = ["app"]
@@ -56,7 +55,7 @@ def plan(
 @app.command()
 def apply(
     target: Annotated[str, typer.Argument(metavar="PLAN|CONFIG", help="A saved plan, or a configuration.")],
-    shard: Annotated[str | None, typer.Option("--shard", metavar="I/N", help="Only part I of N.")] = None,
+    shard: Shard = None,
     run: Annotated[str | None, typer.Option("--run", help="Id that several shards share.")] = None,
     to: Annotated[int | None, typer.Option("--to", min=0, help="The version to reach; with CONFIG.")] = None,
     settings: _Set = None,
@@ -67,7 +66,7 @@ def apply(
     """Do what a saved plan says, or plan and do it; the same again goes on where it was stopped."""
     from regraft.migration_results import MigrationPlan
 
-    part = _shard(shard)
+    part = shard_numbers(shard)
     progress = progress_option(as_json=as_json, quiet=quiet)
     if target.endswith(".json") and is_plan(target, "parquet-plan"):
         if settings or to is not None:
@@ -138,15 +137,6 @@ def _open(config: str, settings: list[str] | None) -> MigrationSet:
     from regraft.migrations import open_migrations
 
     return open_migrations(config, overrides=parse_overrides(settings or ()))
-
-
-def _shard(text: str | None) -> Shard | None:
-    if text is None:
-        return None
-    found = re.fullmatch(r"(\d+)/(\d+)", text.strip())
-    if found is None or not 1 <= int(found[1]) <= int(found[2]):
-        raise typer.BadParameter(f"expected a part such as 2/8, found {text}", param_hint="--shard")
-    return int(found[1]), int(found[2])
 
 
 def _finish(report: MigrationReport, *, as_json: bool) -> None:

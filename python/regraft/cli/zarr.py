@@ -22,7 +22,8 @@ from regraft.cli.options import (
     opened,
     shard_numbers,
 )
-from regraft.cli.output import FAILED_ITEMS, PENDING, emit, is_plan, progress_option, say
+from regraft.cli.output import FAILED_ITEMS, PENDING, emit, progress_option, say
+from regraft.cli.saved import finish_shard, saved_plan, saved_shard
 from regraft.errors import InvalidError
 
 __all__ = ["app"]
@@ -58,8 +59,9 @@ def init(
 
 @app.command()
 def plan(
-    config: Config,
+    target: Annotated[str, typer.Argument(metavar="CONFIG|PLAN", help="A configuration, or a saved plan.")],
     keys: SomeKeys = None,
+    shard: Shard = None,
     removed: Annotated[list[str] | None, typer.Option("--removed", help="A key to treat as removed.")] = None,
     since: Since = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Save the plan, for `apply`.")] = None,
@@ -69,10 +71,15 @@ def plan(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Say what would be done; write nothing."""
-    collection = opened(config, settings)
-    progress = progress_option(as_json=as_json, quiet=quiet)
-    made = collection.plan(keys or None, removed=removed or (), since=since, progress=progress)
+    """Say what would be done, or what one of many workers would do; write nothing."""
+    part = shard_numbers(shard)
+    whole = saved_plan(target, settings, keys, removed, since)
+    if whole is None:
+        progress = progress_option(as_json=as_json, quiet=quiet)
+        collection = opened(target, settings)
+        whole = collection.plan(keys or None, removed=removed or (), since=since, progress=progress)
+    # Nothing to do is no reason for a worker to fail.
+    made = whole if part is None or whole.empty else whole.shard(*part)
     if output is not None:
         made.save(output)
         say(f"saved {output}; next: regraft zarr apply {output}")
@@ -83,7 +90,7 @@ def plan(
 
 @app.command()
 def apply(
-    target: Annotated[str, typer.Argument(metavar="PLAN|CONFIG", help="A saved plan, or a configuration.")],
+    target: Annotated[str, typer.Argument(metavar="PLAN|CONFIG", help="A saved plan or shard, or a configuration.")],
     shard: Shard = None,
     wait: Wait = None,
     settings: Settings = None,
@@ -92,27 +99,25 @@ def apply(
     debug: Debug = False,
 ) -> None:
     """Do what a saved plan says, or plan and do it."""
-    from regraft.results import Plan
-
+    part = shard_numbers(shard)
     progress = progress_option(as_json=as_json, quiet=quiet)
-    if target.endswith(".json") and is_plan(target, "zarr-plan"):
-        if settings:
-            raise InvalidError("a saved plan takes no `--set`", "plan again with the setting")
-        made = Plan.load(target)
-    elif shard is not None:
-        raise InvalidError(
-            f"`--shard` needs a saved plan, the same for all workers, found `{target}`",
-            "make one with `regraft zarr plan CONFIG -o years.plan.json`",
-        )
-    else:
-        made = opened(target, settings).plan(progress=progress)
-    if shard is not None:
-        done = made.apply_shard(*shard_numbers(shard), progress=progress)
-        emit(done, as_json=as_json)
-        if done.failed or (done.report is not None and done.report.failed):
-            raise typer.Exit(FAILED_ITEMS)
+    one = saved_shard(target, settings, part)
+    if one is not None:
+        finish_shard(one.apply(progress=progress), as_json=as_json)
         return
-    finish(made.apply(wait=wait, progress=progress), as_json=as_json)
+    made = saved_plan(target, settings)
+    if made is None:
+        if part is not None:
+            raise InvalidError(
+                f"`--shard` needs a saved plan, found `{target}`: a worker that is started again would plan anew, "
+                "and what it finds then may be another plan",
+                "save its share with `regraft zarr plan CONFIG --shard I/N -o FILE`, or one plan for all; apply that",
+            )
+        made = opened(target, settings).plan(progress=progress)
+    if part is not None and not made.empty:
+        finish_shard(made.apply_shard(*part, progress=progress), as_json=as_json)
+    else:
+        finish(made.apply(wait=wait, progress=progress), as_json=as_json)
 
 
 @app.command()

@@ -15,6 +15,17 @@
 //! Every step may be repeated: chunks get the same bytes, a marker that is there stays. A publisher that dies has announced
 //! its commit, and is mended as any other ([`super::redo`]).
 //!
+//! A plan is known by what it says of sources and labels and by the commit that it builds on, not by when and where it was
+//! made: workers that each plan for themselves over the same bucket work on one backfill, also where another has announced
+//! it meanwhile. A backfill that was given up counts as a change of the store, so that nobody takes its markers for his own.
+//!
+//! What a worker would do is a plan of its own ([`ShardPlan`]), made by the function that the worker itself goes by.
+//!
+//! # Alternatives considered
+//! Workers that each open only their share of the sources for its labels, and join the parts: where a step goes depends on
+//! the labels of all sources, so that everybody would wait for everybody before the first write, and for ever for one that
+//! never comes. One plan, saved, is opened once and read by all.
+//!
 //! # Caveats
 //! - Where sources are inserted or removed the tail of the axis moves: such plans are refused, `apply` does them.
 //! - A source that turns out to be bad when its data are read has its labels already: they stay as empty steps without an
@@ -22,23 +33,27 @@
 //! - The publisher opens all sources again for their labels, in the producer's own encoding.
 
 mod blocks;
+mod identity;
 mod publish;
 mod shard;
+mod shard_plan;
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 
 use bytes::Bytes;
 use futures::TryStreamExt;
 use serde::{Deserialize, Serialize};
 
+pub use self::shard_plan::ShardPlan;
+
+use self::identity::id_of;
 use super::Collection;
 use super::apply::LEASE_WAIT;
 use super::document::{Plan, Report, SCHEMA_VERSION, Written};
 use super::fit::{Fitted, Misfit};
 use super::label::Label;
 use super::layout::Layout;
-use super::ledger::{Action, CommitRecord, SourceVersion};
+use super::ledger::{Action, CommitRecord, Ledger, SourceVersion};
 use super::opening::Outcome;
 use super::session::{Candidate, Session};
 use super::turn::Turn;
@@ -108,6 +123,16 @@ pub struct PlannedSource {
     pub labels: Vec<Label>,
 }
 
+/// How far a plan is.
+enum Standing {
+    /// Not announced.
+    New,
+    /// Its workers are at work.
+    Open,
+    /// Done.
+    Published,
+}
+
 impl BadSource {
     fn of(misfit: &Misfit) -> Self {
         Self {
@@ -129,10 +154,7 @@ impl Collection {
     /// `Invalid` where the plan moves the tail of the axis or removes sources, or there is no such shard. `Conflict` where
     /// the store changed since the plan was made, or another backfill is open. `Unavailable` as `apply`: call it again.
     pub async fn apply_shard(&self, plan: &Plan, number: u64, count: u64, run: &Run) -> Result<ShardReport> {
-        if number == 0 || number > count {
-            return Err(Error::invalid(format!("expected a shard from `1` to `{count}`, found `{number}`")));
-        }
-        let sources = shardable(plan)?;
+        let sources = shardable(plan, number, count)?;
         let id = id_of(plan)?;
         let mut report = ShardReport {
             schema_version: SCHEMA_VERSION,
@@ -147,7 +169,7 @@ impl Collection {
             report: None,
         };
         let Some(mut session) = self.announced(plan, &id, sources, run).await? else { return Ok(report) };
-        let mine = format!("{FOLDER}{id}/{number}-of-{count}.json");
+        let mine = marker_key(&id, (number, count));
         if self.control.head(&mine).await?.is_none() {
             self.write_shard(&mut session, sources, &mut report, run).await?;
             let marker = Marker {
@@ -212,18 +234,10 @@ impl Collection {
         sources: &[PlannedSource],
         run: &Run,
     ) -> Result<()> {
-        let ledger = &turn.session.ledger;
-        if ledger.finished_backfill.as_deref() == Some(id) {
-            return Ok(());
-        }
-        match ledger.backfill.as_deref() {
-            Some(open) if open == id => {}
-            Some(_) => return turn.session.no_backfill(),
-            None if ledger.last_commit > plan.base || ledger.journal.unfinished.is_some() => {
-                return Err(Error::conflict(format!("`{}` was changed since the plan was made", self.store.url()))
-                    .hint("plan again"));
-            }
-            None => {
+        match self.standing(&turn.session.ledger, plan, id)? {
+            Standing::Published => return Ok(()),
+            Standing::Open => {}
+            Standing::New => {
                 let record = CommitRecord {
                     backfill: Some(id.to_owned()),
                     axis_length: plan.axis.length_before,
@@ -242,21 +256,48 @@ impl Collection {
     /// Creates the store from the first source that fits, with an axis of length 0.
     async fn create_empty(&self, turn: &mut Turn, sources: &[PlannedSource], run: &Run) -> Result<()> {
         let (doors, session) = (turn.doors.clone(), &mut turn.session);
+        let (key, fitted) = self.adopt_first(session, sources).await?;
+        let structure = session.structure.as_ref().ok_or_else(|| Error::internal("no structure"))?;
+        let writes = writes(structure, &Layout::default(), &BTreeMap::from([(key, &fitted)]))?;
+        let mut written = Written::default();
+        self.write_arrays(&doors.store, &writes.data, self.config.run.memory, run, &mut written).await?;
+        self.publish((&doors.store, session), 0).await
+    }
+
+    /// Takes the structure of a store that is not there yet from the first source that fits.
+    async fn adopt_first(&self, session: &mut Session, sources: &[PlannedSource]) -> Result<(String, Fitted)> {
         for source in sources {
             let Outcome::Opened(opened) = self.opener().open(&source.key, Some(&source.version)).await? else {
                 continue;
             };
             session.load([source.key.as_str()]).await?;
-            let Ok(fitted) = session.fit(&source.key, &opened, &self.config).await else { continue };
-            let structure = session.structure.as_ref().ok_or_else(|| Error::internal("no structure"))?;
-            let fitted = BTreeMap::from([(source.key.clone(), &fitted)]);
-            let writes = writes(structure, &Layout::default(), &fitted)?;
-            let mut written = Written::default();
-            self.write_arrays(&doors.store, &writes.data, self.config.run.memory, run, &mut written).await?;
-            return self.publish((&doors.store, session), 0).await;
+            if let Ok(fitted) = session.fit(&source.key, &opened, &self.config).await {
+                return Ok((source.key.clone(), fitted));
+            }
         }
         Err(Error::invalid("no source of the plan can be opened, so that there is nothing to make a store from")
             .hint("plan again: the report says why each is set aside"))
+    }
+
+    /// How far a plan is; nothing but itself may have happened since it was made.
+    fn standing(&self, ledger: &Ledger, plan: &Plan, id: &str) -> Result<Standing> {
+        if ledger.finished_backfill.as_deref() == Some(id) {
+            return Ok(Standing::Published);
+        }
+        match ledger.backfill.as_deref() {
+            Some(open) if open == id => Ok(Standing::Open),
+            Some(open) => {
+                Err(Error::conflict(format!("the backfill `{open}` is not finished, and this plan is `{id}`")).hint(
+                    "the sources may have changed between the plans of two workers: give all of them one saved plan; \
+                     or finish the other, or give it up with `unlock`",
+                ))
+            }
+            None if ledger.last_commit != plan.base || ledger.journal.unfinished.is_some() => {
+                Err(Error::conflict(format!("`{}` was changed since the plan was made", self.store.url()))
+                    .hint("plan again"))
+            }
+            None => Ok(Standing::New),
+        }
     }
 
     /// The markers of the shards that are done.
@@ -290,8 +331,11 @@ impl Session {
     }
 }
 
-/// The sources of a plan that can be cut into shards.
-fn shardable(plan: &Plan) -> Result<&[PlannedSource]> {
+/// The sources of a plan that can be cut into shards, where there is a shard `number`.
+fn shardable(plan: &Plan, number: u64, count: u64) -> Result<&[PlannedSource]> {
+    if number == 0 || number > count {
+        return Err(Error::invalid(format!("expected a shard from `1` to `{count}`, found `{number}`")));
+    }
     let removes = |action: Action| matches!(action, Action::Restore | Action::Blank | Action::Forget);
     if let Some(change) = plan.changes.iter().find(|change| removes(change.action)) {
         return Err(Error::invalid(format!("the plan removes `{}`, which cannot be done in shards", change.key))
@@ -310,14 +354,9 @@ fn shardable(plan: &Plan) -> Result<&[PlannedSource]> {
     Ok(&plan.sources)
 }
 
-/// The plan's id: the same plan has the same wherever it is read.
-fn id_of(plan: &Plan) -> Result<String> {
-    let body = serde_json::to_vec(plan).map_err(|error| Error::internal(error.to_string()))?;
-    let digest = ring::digest::digest(&ring::digest::SHA256, &body);
-    Ok(digest.as_ref()[..12].iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    }))
+/// Where a shard says that it is done.
+fn marker_key(id: &str, (number, count): (u64, u64)) -> String {
+    format!("{FOLDER}{id}/{number}-of-{count}.json")
 }
 
 fn candidates(sources: &[PlannedSource]) -> Vec<Candidate> {

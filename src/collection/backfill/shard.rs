@@ -5,15 +5,42 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::blocks::{block_length, clip, owners, share, touched, without};
 use super::{BadSource, PlannedSource, ShardReport, TRIES, candidates};
 use crate::collection::Collection;
+use crate::collection::config::Config;
 use crate::collection::fit::Misfit;
 use crate::collection::layout::Layout;
 use crate::collection::ledger::SourceVersion;
 use crate::collection::opening::Outcome;
 use crate::collection::proof::Proof;
-use crate::collection::session::{Candidate, Session};
+use crate::collection::session::{Candidate, Session, Settled};
 use crate::collection::writes::writes;
 use crate::error::{Error, Kind, Result};
 use crate::progress::Run;
+
+/// What is one worker's.
+pub(super) struct Share {
+    /// The whole plan, laid out.
+    pub(super) settled: Settled,
+    /// Steps of a block.
+    pub(super) block: u64,
+    /// The worker's blocks.
+    pub(super) blocks: Vec<u64>,
+}
+
+impl Share {
+    /// Lays the plan out and takes the blocks of one shard.
+    pub(super) async fn of(
+        session: &mut Session,
+        sources: &[PlannedSource],
+        config: &Config,
+        shard: (u64, u64),
+    ) -> Result<Self> {
+        let settled = session.settle(&candidates(sources), &[], config).await?;
+        let structure = session.structure.as_ref().ok_or_else(|| Error::internal("a backfill without a store"))?;
+        let block = block_length(structure);
+        let blocks = share(&touched(&settled.layout, block), shard);
+        Ok(Self { settled, block, blocks })
+    }
+}
 
 impl Collection {
     /// Writes the data of one shard.
@@ -24,10 +51,7 @@ impl Collection {
         report: &mut ShardReport,
         run: &Run,
     ) -> Result<()> {
-        let settled = session.settle(&candidates(sources), &[], &self.config).await?;
-        let structure = session.structure.as_ref().ok_or_else(|| Error::internal("a backfill without a store"))?;
-        let block = block_length(structure);
-        let blocks = share(&touched(&settled.layout, block), report.shard);
+        let Share { settled, block, blocks } = Share::of(session, sources, &self.config, report.shard).await?;
         let versions: BTreeMap<&str, &SourceVersion> =
             sources.iter().map(|source| (source.key.as_str(), &source.version)).collect();
         for part in self.parts(&blocks, block, &settled.layout, &versions) {
