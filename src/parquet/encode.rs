@@ -8,7 +8,7 @@
 //! # Design
 //! An [`Encoder`] writes the new columns alone into a Parquet file in memory (see [`super::encoded`]), with
 //! properties read off the source's footer. Columns are encoded side by side; what is written does not depend on how many
-//! threads did it.
+//! threads did it. Numbers of which hardly two are equal are written without a dictionary (see [`dictionary`]).
 //!
 //! # Alternatives considered
 //! The encodings of page version 2 (`DELTA_*`) for what does not fit a dictionary: smaller, but older readers know only `PLAIN`.
@@ -21,6 +21,7 @@
 //! # Testing
 //! Round trips of generated columns through the crate's own reader, nested ones too; bytes equal over runs and threads.
 
+mod dictionary;
 mod storable;
 
 use std::collections::BTreeMap;
@@ -36,7 +37,7 @@ use parquet::file::FOOTER_SIZE;
 use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, ParquetMetaDataReader, RowGroupMetaData};
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersion};
 use parquet::file::writer::SerializedFileWriter;
-use parquet::schema::types::SchemaDescriptor;
+use parquet::schema::types::{ColumnPath, SchemaDescriptor};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -103,10 +104,17 @@ impl Compression {
 /// Encodes the new columns of one file.
 pub struct Encoder {
     schema: Arc<Schema>,
-    writer: SerializedFileWriter<Vec<u8>>,
-    columns: ArrowRowGroupWriterFactory,
+    descriptor: SchemaDescriptor,
+    properties: WriterProperties,
+    /// Made when the first values are there: they decide over dictionaries.
+    writer: Option<Writer>,
     /// Rows of each row group of the source.
     rows: Vec<u64>,
+}
+
+struct Writer {
+    file: SerializedFileWriter<Vec<u8>>,
+    columns: ArrowRowGroupWriterFactory,
 }
 
 impl std::fmt::Debug for Encoder {
@@ -144,10 +152,21 @@ impl Encoder {
         let descriptor = guarded(|| ArrowSchemaConverter::new().convert(&schema))?;
         let most = rows.iter().copied().max().unwrap_or(0);
         let properties = properties(file, &descriptor, settings, most).context(|| format!("`{}`", file.name()))?;
-        let writer =
-            guarded(|| SerializedFileWriter::new(Vec::new(), descriptor.root_schema_ptr(), Arc::new(properties)))?;
-        let columns = ArrowRowGroupWriterFactory::new(&writer, Arc::clone(&schema));
-        Ok(Self { schema, writer, columns, rows })
+        Ok(Self { schema, descriptor, properties, writer: None, rows })
+    }
+
+    /// The writer for columns like those of `batch`.
+    fn open(&self, batch: Option<&RecordBatch>) -> Result<Writer> {
+        let mut builder = self.properties.clone().into_builder();
+        for (field, array) in self.schema.fields().iter().zip(batch.map_or(&[][..], RecordBatch::columns)) {
+            if !dictionary::pays(array) {
+                builder = builder.set_column_dictionary_enabled(ColumnPath::from(field.name().as_str()), false);
+            }
+        }
+        let properties = Arc::new(builder.build());
+        let file = guarded(|| SerializedFileWriter::new(Vec::new(), self.descriptor.root_schema_ptr(), properties))?;
+        let columns = ArrowRowGroupWriterFactory::new(&file, Arc::clone(&self.schema));
+        Ok(Writer { file, columns })
     }
 
     /// Encodes the next row group.
@@ -156,7 +175,7 @@ impl Encoder {
     /// `Invalid` when the batch has other columns or types than announced, nulls where the field allows none, or other than
     /// the rows of the source's row group.
     pub fn row_group(&mut self, batch: &RecordBatch) -> Result<()> {
-        let at = self.writer.flushed_row_groups().len();
+        let at = self.encoded();
         match self.rows.get(at) {
             Some(&rows) if rows == batch.num_rows() as u64 => {}
             Some(rows) => {
@@ -168,7 +187,11 @@ impl Encoder {
             None => return Err(Error::internal(format!("the source has no row group `{at}`"))),
         }
         self.check(batch)?;
-        let writers = guarded(|| self.columns.create_column_writers(at))?;
+        let mut writer = match self.writer.take() {
+            Some(writer) => writer,
+            None => self.open(Some(batch))?,
+        };
+        let writers = guarded(|| writer.columns.create_column_writers(at))?;
         let mut leaves = Vec::with_capacity(writers.len());
         for (field, array) in self.schema.fields().iter().zip(batch.columns()) {
             leaves.extend(
@@ -191,13 +214,19 @@ impl Encoder {
             })
             .collect::<Result<Vec<ArrowColumnChunk>>>()?;
         guarded(|| {
-            let mut group = self.writer.next_row_group()?;
+            let mut group = writer.file.next_row_group()?;
             for chunk in chunks {
                 chunk.append_to_row_group(&mut group)?;
             }
             group.close()?;
             Ok(())
-        })
+        })?;
+        self.writer = Some(writer);
+        Ok(())
+    }
+
+    fn encoded(&self) -> usize {
+        self.writer.as_ref().map_or(0, |writer| writer.file.flushed_row_groups().len())
     }
 
     fn check(&self, batch: &RecordBatch) -> Result<()> {
@@ -239,14 +268,18 @@ impl Encoder {
     /// # Errors
     /// `Internal` when a row group is missing.
     pub fn finish(self) -> Result<EncodedColumns> {
-        if self.writer.flushed_row_groups().len() != self.rows.len() {
+        if self.encoded() != self.rows.len() {
             return Err(Error::internal(format!(
                 "expected `{}` row groups, found `{}`",
                 self.rows.len(),
-                self.writer.flushed_row_groups().len()
+                self.encoded()
             )));
         }
-        let file = Bytes::from(guarded(|| self.writer.into_inner())?);
+        let writer = match self.writer {
+            Some(writer) => writer,
+            None => self.open(None)?,
+        };
+        let file = Bytes::from(guarded(|| writer.file.into_inner())?);
         // … footer, its length in 4 bytes, magic.
         let end = file.len() - FOOTER_SIZE;
         let length = file[end..end + 4].iter().rev().fold(0, |length, &byte| length << 8 | usize::from(byte));
