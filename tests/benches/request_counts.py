@@ -13,22 +13,16 @@ what is counted is the store.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import importlib.util
 import json
 import sys
 import tempfile
-import threading
-import urllib.error
-import urllib.parse
-import urllib.request
 from collections import Counter
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import inputs
+from counting import Counting, counted
 from measuring import table
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "python"))
@@ -36,60 +30,6 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "python"))
 from servers import ACCESS_KEY, SECRET_KEY, Server, ministack
 
 HEADS = ("GET", "HEAD", "LIST", "PUT", "POST", "DELETE", "COPY")
-
-
-class Counting(BaseHTTPRequestHandler):
-    """Passes everything on and remembers what it was."""
-
-    protocol_version = "HTTP/1.1"
-    target = ""
-    counts: ClassVar[Counter[str]] = Counter()
-    lock = threading.Lock()
-
-    def log_message(self, *_arguments: object) -> None:
-        """Says nothing."""
-
-    def forward(self) -> None:
-        parts = urllib.parse.urlsplit(self.path)
-        # A listing asks a bucket, not an object.
-        listing = self.command == "GET" and "/" not in parts.path.strip("/")
-        kind = "LIST" if listing else "COPY" if self.headers.get("x-amz-copy-source") else self.command
-        with self.lock:
-            self.counts[kind] += 1
-        length = int(self.headers.get("content-length", 0))
-        body = self.rfile.read(length) if length else None
-        headers = {name: value for name, value in self.headers.items() if name.lower() not in {"host", "connection"}}
-        request = urllib.request.Request(self.target + self.path, data=body, headers=headers, method=self.command)  # noqa: S310
-        try:
-            answer = urllib.request.urlopen(request, timeout=60)  # noqa: S310 - a loopback address of our own
-        except urllib.error.HTTPError as refusal:
-            answer = refusal
-        with answer:
-            content = answer.read()
-            self.send_response_only(answer.status)
-            for name, value in answer.headers.items():
-                if name.lower() not in {"connection", "transfer-encoding", "content-length"}:
-                    self.send_header(name, value)
-            size = answer.headers.get("content-length", "0") if self.command == "HEAD" else str(len(content))
-            self.send_header("content-length", size)
-            self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(content)
-
-    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = forward  # noqa: N815 - names of http.server
-
-
-@contextlib.contextmanager
-def counted(server: Server) -> Iterator[Server]:
-    """A server that looks the same and counts."""
-    Counting.target = server.endpoint
-    proxy = ThreadingHTTPServer(("127.0.0.1", 0), Counting)
-    threading.Thread(target=proxy.serve_forever, daemon=True).start()
-    try:
-        yield Server("counted", f"http://127.0.0.1:{proxy.server_port}")
-    finally:
-        proxy.shutdown()
-        proxy.server_close()
 
 
 def collection(folder: Path, server: Server, chunks: dict[str, int], bucket: str) -> Any:
