@@ -145,8 +145,8 @@ class Collection:
 
         Returns:
             JSON, ``kind`` ``zarr-shard-plan``: ``plan`` (its id), ``state`` (``pending``, ``written``, ``published``),
-            ``block_length`` in steps of the axis, ``blocks`` (its index ranges, ``[start, stop)``), ``changes`` and
-            ``arrays`` as in a plan, of this shard only, ``totals``.
+            ``block_length`` in steps of the axis, ``block_count``, ``blocks`` (its index ranges, ``[start, stop)``),
+            ``changes`` and ``arrays`` as in a plan, of this shard only, ``totals``.
 
         Raises:
             InvalidError: The plan moves the tail of the axis or removes sources, or there is no such shard.

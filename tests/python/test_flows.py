@@ -10,11 +10,14 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.testing.utilities import prefect_test_harness
 from regraft import flows
+from regraft.collections import Collection, open_collection
 from regraft.demo_data import SstGrid, day_name, write_sst_day
 from regraft.demo_sensors import write_sensor_file, write_set
 from regraft.errors import InvalidError, UnavailableError
+from regraft.flows import syncing
 from regraft.migration_results import MigrationPlan, MigrationReport
 from regraft.results import Plan, Report
+from regraft.results_backfill import ShardReport
 
 pytestmark = [
     pytest.mark.timeout(300),  # the first start of Prefect's server makes its database
@@ -59,7 +62,7 @@ class MadeCollection:
 def made(monkeypatch: pytest.MonkeyPatch) -> Any:
     def make(keys: list[str], errors: list[Exception]) -> MadeCollection:
         collection = MadeCollection(keys, errors)
-        monkeypatch.setattr(flows, "open_collection", lambda config: collection)
+        monkeypatch.setattr(syncing, "open_collection", lambda config: collection)
         return collection
 
     return make
@@ -100,9 +103,9 @@ def test_nothing_to_do_is_no_task(made: Any) -> None:
 
 def test_removals_stay_removals() -> None:
     changes = [{"key": "a", "action": "append"}, {"key": "b", "action": "blank"}, {"key": "c", "action": "restore"}]
-    assert flows._cut(changes, 1) == [{"keys": ["a"], "removed": ["b", "c"]}]
-    assert flows._cut([], 4) == []
-    assert len(flows._cut(changes, 100)) == 3
+    assert syncing._cut(changes, 1) == [{"keys": ["a"], "removed": ["b", "c"]}]
+    assert syncing._cut([], 4) == []
+    assert len(syncing._cut(changes, 100)) == 3
 
 
 def test_a_week_of_days_through_the_flow(tmp_path: Path) -> None:
@@ -131,6 +134,76 @@ def test_a_week_of_days_through_the_flow(tmp_path: Path) -> None:
 
     again = flows.sync_collection(config, shards=2)
     assert again["counts"].get("append", 0) == 0
+
+
+def days(folder: Path, count: int) -> dict[str, Any]:
+    """A configuration with so many files, two to a shard of the store."""
+    (folder / "files").mkdir()
+    for day in range(count):
+        write_sst_day(folder / "files" / day_name(day), day, grid=SstGrid(12, 16))
+    return {
+        "name": "flow-years",
+        "source": {"url": str(folder / "files")},
+        "store": {"url": str(folder / "years.zarr"), "chunks": {"time": 1}, "shards": {"time": 2}},
+        "region": {"key": "time"},
+    }
+
+
+def test_years_of_days_through_the_flow(tmp_path: Path) -> None:
+    config = days(tmp_path, 9)
+    (tmp_path / "files" / "bad.nc").write_bytes(b"no NetCDF")
+    state = flows.backfill(config, shards=3, return_state=True)
+    assert state.is_completed(), state
+    result = state.result()
+    assert (result["shards"], result["counts"], result["outcome"]) == (3, {"append": 9}, "partial")
+    assert [item["key"] for item in result["quarantined"]] == ["bad.nc"]
+    assert {report["plan"] for report in result["reports"]} == {result["plan"]}
+    assert [tuple(part) for report in result["reports"] for part in report["indices"]] == [(0, 2), (2, 6), (6, 9)]
+    collection = open_collection(config)
+    assert len(collection.history()) == 1
+    collection.verify(progress=False).raise_for_failures()
+    with get_client(sync_client=True) as client:
+        artifacts = client.read_artifacts()
+    table = next(artifact for artifact in artifacts if artifact.key == "regraft-flow-years-backfill")
+    assert "partial" in table.description
+    assert "bad.nc" in str(table.data)
+    assert {"plan backfill", *(f"backfill shard {number} of 3" for number in (1, 2, 3))} <= {
+        run.name for run in task_runs()
+    }
+
+    again = flows.backfill(config, shards=3)
+    assert (again["outcome"], again["shards"]) == ("nothing", 0)
+    # More tasks than blocks make none without work.
+    for day in (9, 10):
+        write_sst_day(tmp_path / "files" / day_name(day), day, grid=SstGrid(12, 16))
+    assert flows.backfill(config, shards=50)["shards"] == 2
+    # What moves labels is for the other flow.
+    (tmp_path / "files" / day_name(4)).unlink()
+    with pytest.raises(InvalidError, match="cannot be done in shards"):
+        flows.backfill(config)
+
+
+def test_a_shard_that_failed_is_done_by_the_next_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = days(tmp_path, 6)
+    apply_shard = Collection.apply_shard
+    calls: list[int] = []
+
+    def failing(self: Collection, plan: Plan, number: int, count: int, **options: Any) -> ShardReport:
+        calls.append(number)
+        if number == 2 and calls.count(2) == 1:
+            raise UnavailableError("no answer")
+        if number == 3 and calls.count(3) == 1:
+            raise InvalidError("the worker has no credentials")
+        return apply_shard(self, plan, number, count, **options)
+
+    monkeypatch.setattr(Collection, "apply_shard", failing)
+    with pytest.raises(InvalidError, match="credentials"):
+        flows.backfill(config, shards=3)
+    # The second was tried again at once.
+    assert sorted(calls) == [1, 2, 2, 3]
+    assert not open_collection(config).status()["axis_length"]
+    assert flows.backfill(config, shards=3)["counts"] == {"append": 6}
+    open_collection(config).verify(progress=False).raise_for_failures()
 
 
 def test_a_data_set_through_the_flow(tmp_path: Path) -> None:

@@ -162,6 +162,11 @@ def test_pure_plans_use_no_store() -> None:
     assert not wrong, f"a plan is a pure function: {wrong}"
 
 
+def python_module(path: Path) -> str:
+    """The module, or the package that it is a part of."""
+    return path.relative_to(PYTHON).parts[0].removesuffix(".py")
+
+
 def python_imports(path: Path) -> Iterator[tuple[int, str, bool]]:
     """Line, full name and "at the top?" of each import; what only a type checker sees does not count."""
     tree = ast.parse(path.read_text())
@@ -194,7 +199,7 @@ def rank(module: str) -> int:
 def test_python_modules_import_downwards_only() -> None:
     wrong = []
     for path in python_files():
-        module = path.relative_to(PYTHON).parts[0].removesuffix(".py")
+        module = python_module(path)
         for number, name, _ in python_imports(path):
             if not name.startswith("regraft."):
                 continue
@@ -220,7 +225,7 @@ def test_one_door_in_python(package: str, modules: set[str]) -> None:
         f"{relative(path)}:{number}"
         for path in python_files()
         for number, name, _ in python_imports(path)
-        if name.split(".")[0] == package and path.stem not in modules
+        if name.split(".")[0] == package and python_module(path) not in modules
     ]
     assert not wrong, f"{package} outside {sorted(modules)}: {wrong}"
 
@@ -230,7 +235,7 @@ def test_heavy_packages_are_imported_where_they_are_used() -> None:
         f"{relative(path)}:{number}: `{name}`"
         for path in python_files()
         for number, name, at_top in python_imports(path)
-        if at_top and name.split(".")[0] in HEAVY - LATE.get(path.stem, set())
+        if at_top and name.split(".")[0] in HEAVY - LATE.get(python_module(path), set())
     ]
     assert not wrong, "\n".join(wrong)
 

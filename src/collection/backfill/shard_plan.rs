@@ -36,6 +36,8 @@ pub struct ShardPlan {
     pub axis: AxisChange,
     /// Steps of a block: the shortest that shares no chunk, and no shard, with the next.
     pub block_length: u64,
+    /// How many blocks are this worker's.
+    pub block_count: u64,
     /// Index ranges of the axis that are this worker's alone, `[start, stop)`; neighbours are joined.
     pub blocks: Vec<(u64, u64)>,
     /// What becomes of each source inside of them; one that reaches over a border is another worker's as well.
@@ -74,6 +76,7 @@ impl Collection {
             .into(),
             axis: plan.axis.clone(),
             block_length: 0,
+            block_count: 0,
             blocks: Vec::new(),
             changes: Vec::new(),
             arrays: Vec::new(),
@@ -91,6 +94,7 @@ impl Collection {
         let mut data = structure.clone();
         data.arrays.retain(|array| array.role == Role::Data);
         planned.block_length = share.block;
+        planned.block_count = share.blocks.len() as u64;
         planned.blocks = joined(&share.blocks, share.block, layout.length_after);
         planned.arrays = layout.touched(&data);
         // A store that is there has them in another order than a source.
