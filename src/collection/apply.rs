@@ -321,6 +321,7 @@ impl Collection {
                 }
             }
             for spec in specs(true) {
+                session.has_grown = true;
                 group.insert(spec.array(structure.format)?)?;
             }
             if session.is_redo {
@@ -330,6 +331,7 @@ impl Collection {
         } else {
             let spec =
                 GroupSpec { format: structure.format, attributes: structure.attributes.clone(), arrays: specs(false) };
+            session.has_grown = true;
             session.group = Some(Group::create(store, &spec).await?);
         }
         Ok(())

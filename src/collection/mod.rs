@@ -19,6 +19,7 @@
 //! | [`writes`] | which patches does each array get? |
 //! | [`apply`] | announce, write data, then labels, then metadata, then one log record |
 //! | [`checkpoint`] | which part of the ledger is needed? |
+//! | [`keeping`] | what is still true of what the verb before read? |
 //! | [`drain`] | what do the intents that wait ask for? |
 //! | [`backfill`] | how do many workers write one plan? |
 //!
@@ -44,6 +45,7 @@ pub mod encoding;
 pub mod fit;
 pub mod inspect;
 pub mod journal;
+mod keeping;
 pub mod label;
 pub mod layout;
 pub mod ledger;
@@ -70,6 +72,7 @@ pub mod writes;
 use std::sync::Arc;
 
 use self::config::Config;
+use self::keeping::Keeping;
 use self::listing::Selection;
 use self::opening::{Hook, Opener};
 use crate::error::{Error, Result};
@@ -84,6 +87,7 @@ pub struct Collection {
     store: Store,
     control: Store,
     hook: Option<Arc<dyn Hook>>,
+    keeping: Keeping,
 }
 
 impl Collection {
@@ -100,7 +104,7 @@ impl Collection {
         let store = Store::open(&config.store.url, &config.store.storage_options)?.with_counters(counters);
         let control = store.sibling(".regraft");
         let selection = Selection::new(&config.source)?;
-        Ok(Self { config, selection, sources, store, control, hook })
+        Ok(Self { config, selection, sources, store, control, hook, keeping: Keeping::default() })
     }
 
     /// The configuration.

@@ -64,19 +64,25 @@ impl Collection {
     /// # Errors
     /// `Invalid` where configuration and store contradict each other; `Unavailable` where storage does not answer.
     pub async fn plan(&self, request: &Request, run: &Run) -> Result<Plan> {
-        let mut session = Session::open(&self.store, &self.control, &self.config).await?;
+        let mut kept = self.session_to_read().await?;
+        let plan = self.plan_in(&mut kept.session, request, run).await?;
+        self.keep(kept);
+        Ok(plan)
+    }
+
+    async fn plan_in(&self, session: &mut Session, request: &Request, run: &Run) -> Result<Plan> {
         let creates_store = session.group.is_none();
-        let (work, unchanged) = self.survey(&mut session, request, run).await?;
+        let (work, unchanged) = self.survey(session, request, run).await?;
         let mut examined = Examined::default();
         for batch in self.batches(&work, |_, _| false) {
-            let part = self.examine(&mut session, batch, run, false).await?;
+            let part = self.examine(session, batch, run, false).await?;
             examined.candidates.extend(part.candidates);
             examined.misfits.extend(part.misfits);
             examined.gone.extend(part.gone);
         }
         let gone: Vec<String> = examined.gone.iter().map(|(key, _)| key.clone()).collect();
         let settled = session.settle(&examined.candidates, &gone, &self.config).await?;
-        let changes = Self::changes(&session, &examined, &settled);
+        let changes = Self::changes(session, &examined, &settled);
         let arrays = match &session.structure {
             Some(structure) if settled.layout.length_after > 0 => settled.layout.touched(structure),
             _ => Vec::new(),

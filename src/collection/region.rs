@@ -12,7 +12,6 @@ use super::document::{AxisChange, Report, SCHEMA_VERSION, Seconds, Written};
 use super::fit::convert;
 use super::label::{Label, LabelKind};
 use super::memory::MemoryDataset;
-use super::session::label_kind;
 use super::source::{Source, SourceVariable};
 use super::structure::{StoreArray, list};
 use crate::error::{Context, Error, Result};
@@ -153,7 +152,7 @@ async fn place(
     let text = |name: &str| variable.attributes.get(name).and_then(serde_json::Value::as_str);
     let wanted_kind = LabelKind::of(variable.data_type, text("units"), text("calendar"))?;
     let wanted = wanted_kind.labels(&variable.read().await?, variable.data_type, variable.fill.as_deref())?;
-    let kind = label_kind(&array)?;
+    let kind = array.label_kind()?;
     let elements = read(store, &array.array, &Region::whole(&array.array.shape)).await?;
     let stored = kind.labels(&elements, array.array.data_type, array.packing.fill.as_deref())?;
     let named = |error: Error| error.context(format!("dimension `{dimension}`"));

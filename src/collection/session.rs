@@ -12,7 +12,7 @@ use super::ledger::{Ledger, SourceVersion};
 use super::opening::Opened;
 use super::ownership::{Arrival, Assignment, Resolution, resolve};
 use super::source::read_values;
-use super::structure::{Role, StoreArray, Structure};
+use super::structure::{Role, Structure};
 use crate::error::{Context, Error, Kind, Result};
 use crate::ledger::Log;
 use crate::store::Store;
@@ -65,6 +65,8 @@ pub struct Session {
     pub is_set_back: bool,
     /// Whether the commit at hand ends one that was cut off.
     pub is_redo: bool,
+    /// Whether a commit has created the store or arrays of it, whose structure is the source's until it is read again.
+    pub has_grown: bool,
     tolerance: f64,
 }
 
@@ -96,6 +98,7 @@ impl Session {
             doubt: Vec::new(),
             is_set_back: false,
             is_redo: false,
+            has_grown: false,
             tolerance,
         };
         if let Some(group) = group {
@@ -126,8 +129,8 @@ impl Session {
     async fn read_labels(&mut self, store: &Store, structure: &Structure, config: &Config) -> Result<Vec<Label>> {
         let mut columns = Vec::new();
         for name in config.region.key.names() {
-            let array = key_array(structure, name)?;
-            let kind = label_kind(array)?;
+            let array = structure.key_array(name)?;
+            let kind = array.label_kind()?;
             self.kind = Some(kind);
             let elements = read(store, &array.array, &Region::whole(&array.array.shape)).await?;
             let labels = kind
@@ -167,7 +170,7 @@ impl Session {
         }
         let structure = Structure::of_source(&opened.source, config)?;
         let keys = config.region.key.names();
-        self.kind = Some(if keys.len() > 1 { LabelKind::Text } else { label_kind(key_array(&structure, keys[0])?)? });
+        self.kind = Some(if keys.len() > 1 { LabelKind::Text } else { structure.key_array(keys[0])?.label_kind()? });
         self.structure = Some(structure);
         Ok(())
     }
@@ -402,19 +405,4 @@ impl Session {
             moved: layout.moved(),
         }
     }
-}
-
-/// The array of a key.
-pub(super) fn key_array<'a>(structure: &'a Structure, name: &str) -> Result<&'a StoreArray> {
-    structure
-        .arrays
-        .iter()
-        .find(|array| array.array.path == name)
-        .ok_or_else(|| Error::invalid(format!("the store has no array `{name}`, which `region.key` names")))
-}
-
-/// The kind of labels that an array holds.
-pub(super) fn label_kind(array: &StoreArray) -> Result<LabelKind> {
-    let text = |name: &str| array.array.attributes.get(name).and_then(serde_json::Value::as_str);
-    LabelKind::of(array.array.data_type, text("units"), text("calendar"))
 }

@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 use super::config::{Config, OneOrMany, StoreFormat};
 use super::convert::{Packing, is_float};
 use super::encoding::{COORDINATE_CHUNK, chunk_shape, compressor, element_type, nan, shard_shape};
+use super::label::LabelKind;
 use super::source::{Source, SourceVariable, packing, time_units};
 use super::time::TimeUnits;
 use crate::error::{Context, Error, Result};
@@ -117,6 +118,17 @@ impl Structure {
         Ok(structure)
     }
 
+    /// The array of a key.
+    ///
+    /// # Errors
+    /// `Invalid` where there is none of that name.
+    pub fn key_array(&self, name: &str) -> Result<&StoreArray> {
+        self.arrays
+            .iter()
+            .find(|array| array.array.path == name)
+            .ok_or_else(|| Error::invalid(format!("the store has no array `{name}`, which `region.key` names")))
+    }
+
     /// Length of the axis.
     #[must_use]
     pub fn axis_length(&self) -> u64 {
@@ -214,6 +226,15 @@ impl StoreArray {
         plain.axis = position;
         plain.role = role;
         Ok(plain)
+    }
+
+    /// The kind of labels that it holds.
+    ///
+    /// # Errors
+    /// As [`LabelKind::of`].
+    pub fn label_kind(&self) -> Result<LabelKind> {
+        let text = |name: &str| self.array.attributes.get(name).and_then(Value::as_str);
+        LabelKind::of(self.array.data_type, text("units"), text("calendar"))
     }
 
     /// Whether it is written after the data: the labels and the provenance.

@@ -67,6 +67,7 @@ impl Collection {
             ttl: Duration::try_from_secs_f64(self.config.run.lease).unwrap_or(Duration::from_secs(30)),
             wait,
             single_writer: self.config.run.single_writer,
+            left: self.keeping.left(),
         }
     }
 
@@ -110,7 +111,7 @@ impl Collection {
             control: self.control.with_fence(lease.fence()),
             unfenced: self.control.clone(),
         };
-        let mut session = self.open_session(lease, &doors).await?;
+        let mut session = self.session_to_write(lease, &doors).await?;
         if lease.inherited() {
             self.fence_off(&mut session, lease.died()).await?;
         }
@@ -120,8 +121,7 @@ impl Collection {
     /// Reads the session anew, to be written under a lease.
     pub(super) async fn open_session(&self, lease: &Lease, doors: &Doors) -> Result<Session> {
         let mut session = Session::open(&doors.store, &doors.control, &self.config).await?;
-        session.log.write_under(doors.control.clone(), lease.epoch());
-        session.checkpoint.write_under(doors.control.clone());
+        session.write_under(&doors.store, &doors.control, lease.epoch());
         Ok(session)
     }
 
@@ -149,10 +149,14 @@ impl Collection {
         }
     }
 
-    /// Lets go. Where something `failed`, the next worker looks for what it left.
+    /// Lets go. Where something `failed`, the next worker looks for what it left; where not, the next turn goes on with what
+    /// this one knows.
     pub(super) async fn end(&self, turn: Turn, failed: bool) {
         let is_whole = !failed && !turn.session.ledger.journal.is_open();
-        turn.lease.release(is_whole).await;
+        let left = turn.lease.release(is_whole).await;
+        if is_whole {
+            self.keep_turn(turn.session, left);
+        }
     }
 
     /// Takes the right to write from a holder that hangs; what it still tries to write is refused.

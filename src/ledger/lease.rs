@@ -35,7 +35,7 @@ use tokio::time::Instant;
 use self::file::FileLease;
 use self::object::ObjectLease;
 use crate::error::{Error, Result};
-use crate::store::{Fence, Store, clock, random_id};
+use crate::store::{ETag, Fence, Store, clock, random_id};
 
 const KEY: &str = "lease.json";
 /// Waiters look this often, at first and at most.
@@ -50,11 +50,22 @@ pub struct LeaseOptions {
     pub wait: Option<Duration>,
     /// Whether the user says that nobody else writes: storage without conditional puts is then not refused.
     pub single_writer: bool,
+    /// How this process left the lease when it held it last: where it still is so, one request takes it.
+    pub left: Option<Left>,
+}
+
+/// A lease as its last holder left it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Left {
+    epoch: u64,
+    holder: String,
+    /// On object storage.
+    etag: Option<ETag>,
 }
 
 impl Default for LeaseOptions {
     fn default() -> Self {
-        Self { ttl: Duration::from_secs(30), wait: None, single_writer: false }
+        Self { ttl: Duration::from_secs(30), wait: None, single_writer: false, left: None }
     }
 }
 
@@ -156,6 +167,8 @@ pub struct Lease {
     epoch: u64,
     inherited: bool,
     died: bool,
+    /// Who held it before, where he let go with his work whole.
+    before: Option<String>,
 }
 
 #[derive(Debug)]
@@ -195,8 +208,11 @@ impl Lease {
     ) -> Result<std::result::Result<Self, String>> {
         let started = Instant::now();
         let mut pause = PAUSE.0;
+        let mut options = options.clone();
         loop {
-            let holder = match attempt(control, options).await? {
+            let answer = attempt(control, &options).await?;
+            options.left = None;
+            let holder = match answer {
                 Attempt::Taken(lease) => return Ok(Ok(lease)),
                 Attempt::Busy(holder) => holder,
             };
@@ -262,6 +278,13 @@ impl Lease {
         self.died
     }
 
+    /// Whether nobody has held it since it was left so. Then nothing can have been recorded meanwhile either: a holder that
+    /// was given up before that was fenced off.
+    #[must_use]
+    pub fn follows(&self, left: &Left) -> bool {
+        self.before.as_ref() == Some(&left.holder) && self.epoch == left.epoch + 1
+    }
+
     /// Whether writing is still allowed.
     ///
     /// # Errors
@@ -280,12 +303,13 @@ impl Lease {
     }
 
     /// Lets go, and says whether everything that was begun is whole. A lease that cannot be given back, because the storage
-    /// does not answer or it was lost meanwhile, ends by its time to live.
-    pub async fn release(self, clean: bool) {
-        match self.held {
+    /// does not answer or it was lost meanwhile, ends by its time to live. Returns how it was left, where it was whole.
+    pub async fn release(self, clean: bool) -> Option<Left> {
+        let left = match self.held {
             Held::File(lease) => lease.release(clean).await,
             Held::Object(lease) => lease.release(clean).await,
-        }
+        };
+        left.filter(|_| clean)
     }
 }
 

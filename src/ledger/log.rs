@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
-use crate::store::{Condition, PutAnswer, Store, random_id};
+use crate::store::{Condition, ETag, PutAnswer, Store, random_id};
 
 const FOLDER: &str = "log/";
 /// Keys that one listing request brings.
@@ -21,6 +21,8 @@ pub struct Log {
     control: Store,
     len: u64,
     epoch: u64,
+    /// What the last record is, where it was seen: its nonce makes it unlike any other.
+    tip: Option<ETag>,
 }
 
 impl Log {
@@ -30,7 +32,7 @@ impl Log {
     /// # Errors
     /// As [`Store::list`].
     pub async fn open(control: Store) -> Result<Self> {
-        let mut log = Self { control, len: 0, epoch: 0 };
+        let mut log = Self { control, len: 0, epoch: 0, tip: None };
         log.refresh().await?;
         Ok(log)
     }
@@ -41,7 +43,7 @@ impl Log {
     /// # Errors
     /// As [`Store::list`].
     pub async fn open_after(control: Store, number: u64) -> Result<Self> {
-        let mut log = Self { control, len: number, epoch: 0 };
+        let mut log = Self { control, len: number, epoch: 0, tip: None };
         log.refresh().await?;
         Ok(log)
     }
@@ -94,17 +96,18 @@ impl Log {
         // "Is there a record after n" is yes up to the end and no from there on: leap forward, then halve.
         let mut leap = PAGE as u64;
         let mut nothing_after: Option<u64> = None;
-        let mut after = self.len;
+        // The last record known is looked at again: it says whether this is still the same log.
+        let mut after = self.len.saturating_sub(1);
         loop {
             let (count, last) = self.page(after).await?;
             match last {
-                Some(last) => {
-                    self.len = last;
+                Some((last, etag)) => {
+                    (self.len, self.tip) = (last, Some(etag));
                     if count < PAGE {
                         return Ok(());
                     }
                 }
-                None if after == self.len => return Ok(()),
+                None if after <= self.len => return Ok(()),
                 None => nothing_after = Some(after),
             }
             after = match nothing_after {
@@ -118,14 +121,24 @@ impl Log {
         }
     }
 
+    /// Whether the last record is the one that was seen last, and none came after it: one request.
+    ///
+    /// # Errors
+    /// As [`Store::list`].
+    pub async fn is_current(&self) -> Result<bool> {
+        let Some(tip) = self.tip.as_ref().filter(|_| self.len > 0) else { return Ok(false) };
+        let (_, last) = self.page(self.len - 1).await?;
+        Ok(last.is_some_and(|(number, etag)| number == self.len && etag == *tip))
+    }
+
     /// How many of the records after number `after` one request brings, and the last of them.
-    async fn page(&self, after: u64) -> Result<(usize, Option<u64>)> {
+    async fn page(&self, after: u64) -> Result<(usize, Option<(u64, ETag)>)> {
         let start = key_of(after);
         let mut keys = self.control.list(FOLDER, Some(&start)).take(PAGE);
         let (mut count, mut last) = (0, None);
         while let Some(meta) = keys.try_next().await? {
             count += 1;
-            last = number_of(&meta.key).or(last);
+            last = number_of(&meta.key).map(|number| (number, meta.etag)).or(last);
         }
         Ok((count, last))
     }
@@ -192,8 +205,8 @@ impl Log {
         let number = self.next_number();
         let key = key_of(number);
         let body = body_of(number, self.epoch, record)?;
-        match self.control.put_if(&key, body, Condition::Absent).await? {
-            PutAnswer::Ours(_) => {}
+        let etag = match self.control.put_if(&key, body, Condition::Absent).await? {
+            PutAnswer::Ours(etag) => etag,
             PutAnswer::Theirs => {
                 return Err(Error::conflict(format!(
                     "`{}` was written by somebody else in the meantime",
@@ -201,8 +214,8 @@ impl Log {
                 ))
                 .hint("plan again: the store has changed"));
             }
-        }
-        self.len = number;
+        };
+        (self.len, self.tip) = (number, Some(etag));
         self.control.sync(&[key]).await?;
         Ok(number)
     }

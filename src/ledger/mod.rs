@@ -33,5 +33,5 @@ mod lease;
 mod log;
 
 pub use self::inbox::{Inbox, Intent, Operation, Pending};
-pub use self::lease::{Holder, Lease, LeaseOptions, LeaseState, Unlocked};
+pub use self::lease::{Holder, Lease, LeaseOptions, LeaseState, Left, Unlocked};
 pub use self::log::Log;

@@ -123,6 +123,21 @@ impl Group {
         &self.store
     }
 
+    /// From now on it is published to `store`, the same place behind another door.
+    pub fn write_under(&mut self, store: Store) {
+        self.store = store;
+    }
+
+    /// Whether consolidated metadata is what was read, or published last: one request; `false` where there is none.
+    ///
+    /// # Errors
+    /// As [`Store::head`].
+    pub async fn is_current(&self) -> Result<bool> {
+        let key = consolidated::key(self.format);
+        let Some(etag) = self.documents.get(key).and_then(|stored| stored.etag.as_ref()) else { return Ok(false) };
+        Ok(self.store.head(key).await?.is_some_and(|meta| meta.etag == *etag))
+    }
+
     /// Whether the store has consolidated metadata, or will have when it is published.
     #[must_use]
     pub fn is_consolidated(&self) -> bool {

@@ -359,17 +359,27 @@ fn an_operator_fences_a_holder_that_hangs() {
     }
 }
 
-/// Dies at the `limit`th request of any kind.
-struct DiesAfter(AtomicUsize, usize);
+/// Dies after so many requests of any kind.
+struct DiesAfter(AtomicUsize);
+
+impl DiesAfter {
+    fn never() -> Arc<Self> {
+        Arc::new(Self(AtomicUsize::new(usize::MAX)))
+    }
+}
 
 #[async_trait]
 impl Faults for DiesAfter {
     async fn before(&self, _: Operation, _: &str) -> Result<(), Fault> {
-        if self.0.fetch_add(1, Ordering::SeqCst) >= self.1 { Err(Fault::Crash) } else { Ok(()) }
+        let less = |left: usize| Some(if left == usize::MAX { left } else { left.saturating_sub(1) });
+        match self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less) {
+            Ok(0) => Err(Fault::Crash),
+            _ => Ok(()),
+        }
     }
 
     async fn after(&self, _: Operation, _: &str) -> Result<(), Fault> {
-        if self.0.load(Ordering::SeqCst) > self.1 { Err(Fault::Crash) } else { Ok(()) }
+        if self.0.load(Ordering::SeqCst) == 0 { Err(Fault::Crash) } else { Ok(()) }
     }
 }
 
@@ -388,10 +398,15 @@ enum Event {
         key: usize,
         times: usize,
     },
-    Drain,
-    Sync,
-    /// A worker that dies.
+    Drain {
+        worker: usize,
+    },
+    Sync {
+        worker: usize,
+    },
+    /// A worker that dies; another one takes its place.
     Die {
+        worker: usize,
         after: usize,
     },
 }
@@ -401,11 +416,14 @@ fn event() -> impl Strategy<Value = Event> {
         4 => (0..5_usize, prop::collection::btree_set(0..12_i64, 1..4)).prop_map(|(key, days)| Event::Put { key, days: days.into_iter().collect() }),
         2 => (0..5_usize).prop_map(|key| Event::Remove { key }),
         2 => (0..5_usize, 1..3_usize).prop_map(|(key, times)| Event::Tell { key, times }),
-        1 => Just(Event::Drain),
-        2 => Just(Event::Sync),
-        2 => (8..60_usize).prop_map(|after| Event::Die { after }),
+        1 => (0..WORKERS).prop_map(|worker| Event::Drain { worker }),
+        2 => (0..WORKERS).prop_map(|worker| Event::Sync { worker }),
+        2 => (0..WORKERS, 4..60_usize).prop_map(|(worker, after)| Event::Die { worker, after }),
     ]
 }
+
+/// Workers that stay, and keep what they know.
+const WORKERS: usize = 2;
 
 const KEYS: [&str; 5] = ["a", "b", "c", "d", "e"];
 
@@ -428,6 +446,11 @@ proptest! {
         let shard = shard.filter(|_| !zarr2);
         let format = if zarr2 { "zarr2" } else { "zarr3" };
         let mut world = World::memory(Shape { chunk, shard, format, axis, batch });
+        let hire = |world: &World| {
+            let faults = DiesAfter::never();
+            (world.collection().with_faults(faults.clone()), faults)
+        };
+        let mut workers = [hire(&world), hire(&world)];
         for (number, event) in events.iter().enumerate() {
             match event {
                 Event::Put { key, days } => world.put(KEYS[*key], days, number as i64),
@@ -437,23 +460,23 @@ proptest! {
                         block_on(world.collection().submit(&[intent(KEYS[*key], Wanted::Put)])).unwrap();
                     }
                 }
-                Event::Drain => drop(drain(&world.collection()).unwrap()),
-                Event::Sync => {
-                    sync(&world.collection()).unwrap();
+                Event::Drain { worker } => drop(drain(&workers[*worker].0).unwrap()),
+                Event::Sync { worker } => {
+                    sync(&workers[*worker].0).unwrap();
                     world.seen.extend(world.found().keys());
                     prop_assert_eq!(world.found(), world.expected());
                     world.assert_clean();
                 }
-                Event::Die { after } => {
-                    let dying = world.collection().with_faults(Arc::new(DiesAfter(AtomicUsize::new(0), *after)));
-                    let _ = sync(&dying);
-                    drop(dying);
+                Event::Die { worker, after } => {
+                    workers[*worker].1.0.store(*after, Ordering::SeqCst);
+                    let _ = sync(&workers[*worker].0);
+                    workers[*worker] = hire(&world);
                     world.take_over();
                 }
             }
         }
         // A dead worker may have brought days whose source is gone since.
-        drain(&world.collection()).unwrap();
+        drain(&workers[0].0).unwrap();
         world.seen.extend(world.found().keys());
         world.assert_settled();
     }

@@ -1,7 +1,7 @@
 //! A worker that dies before or after any request that changes something: the next one makes the store whole.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use regraft::store::faults::{Fault, Faults, Operation};
@@ -10,6 +10,7 @@ use crate::coordination_model::{Shape, World, drain, sync};
 
 /// Lets some changing requests through, then the process is dead.
 struct DiesAt {
+    is_armed: AtomicBool,
     changes: AtomicUsize,
     limit: usize,
     last_is_done: bool,
@@ -17,7 +18,7 @@ struct DiesAt {
 
 impl DiesAt {
     fn new(limit: usize, last_is_done: bool) -> Arc<Self> {
-        Arc::new(Self { changes: AtomicUsize::new(0), limit, last_is_done })
+        Arc::new(Self { is_armed: AtomicBool::new(false), changes: AtomicUsize::new(0), limit, last_is_done })
     }
 }
 
@@ -25,6 +26,7 @@ impl DiesAt {
 impl Faults for DiesAt {
     async fn before(&self, operation: Operation, _: &str) -> Result<(), Fault> {
         let changes = match operation {
+            _ if !self.is_armed.load(Ordering::SeqCst) => return Ok(()),
             Operation::Put | Operation::Delete | Operation::Copy => self.changes.fetch_add(1, Ordering::SeqCst) + 1,
             _ => self.changes.load(Ordering::SeqCst),
         };
@@ -127,12 +129,21 @@ fn die_everywhere(shape: &Shape, world: fn(Shape) -> World, every: usize) -> usi
                     begin(&mut world);
                     world.assert_settled();
                 }
+                let faults = DiesAt::new(limit, last_is_done);
+                let dying = world.collection().with_faults(faults.clone());
+                let next = world.collection();
+                // Every other time both know the store from before.
+                if (limit / every) % 2 == 1 {
+                    sync(&next).expect("synchronised");
+                    sync(&dying).expect("synchronised");
+                    world.seen.extend(world.found().keys());
+                }
                 let old = world.found();
                 (scenario.change)(&mut world);
                 let new = world.expected();
                 let told = format!("{}, request {limit}, done: {last_is_done}, {shape:?}", scenario.name);
                 println!("{told}");
-                let dying = world.collection().with_faults(DiesAt::new(limit, last_is_done));
+                faults.is_armed.store(true, Ordering::SeqCst);
                 if sync(&dying).is_ok() {
                     break;
                 }
@@ -142,7 +153,7 @@ fn die_everywhere(shape: &Shape, world: fn(Shape) -> World, every: usize) -> usi
                 let changed_meanwhile = scenario.meanwhile as usize != nothing as *const () as usize;
                 (scenario.meanwhile)(&mut world);
                 // The next worker was asked for nothing, and makes it whole all the same.
-                drain(&world.collection()).unwrap_or_else(|error| panic!("{told}: {error}"));
+                drain(&next).unwrap_or_else(|error| panic!("{told}: {error}"));
                 let found = world.found();
                 // With several commits there are states between.
                 if !changed_meanwhile && shape.batch > 1 {
@@ -151,6 +162,7 @@ fn die_everywhere(shape: &Shape, world: fn(Shape) -> World, every: usize) -> usi
                 world.assert_clean();
                 world.seen.extend(found.keys());
                 if limit % 3 == 0 || every > 1 {
+                    sync(&next).unwrap_or_else(|error| panic!("{told}: {error}"));
                     world.assert_settled();
                 }
             }

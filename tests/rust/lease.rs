@@ -17,7 +17,7 @@ use crate::store::{files, memory};
 const TTL: Duration = Duration::from_millis(300);
 
 fn options(wait: Duration) -> LeaseOptions {
-    LeaseOptions { ttl: TTL, wait: Some(wait), single_writer: false }
+    LeaseOptions { ttl: TTL, wait: Some(wait), single_writer: false, left: None }
 }
 
 fn at_once() -> LeaseOptions {

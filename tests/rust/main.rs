@@ -13,6 +13,7 @@ mod parquet_columns;
 mod parquet_footer;
 mod parquet_layouts;
 mod processes;
+mod requests;
 mod servers;
 mod store;
 mod store_answers;

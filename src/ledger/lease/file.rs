@@ -5,7 +5,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use super::{Attempt, Body, Held, KEY, Lease, LeaseOptions, LeaseState, lost, store_url};
+use super::{Attempt, Body, Held, KEY, Lease, LeaseOptions, LeaseState, Left, lost, store_url};
 use crate::error::{Error, Result};
 use crate::store::{Fence, Store, random_id};
 
@@ -35,14 +35,15 @@ impl Fence for FileLease {
 impl FileLease {
     /// Writes that it was given back. The lock itself goes with the file, when the last fence is dropped: so it is let go
     /// here.
-    pub(super) async fn release(self: std::sync::Arc<Self>, clean: bool) {
+    pub(super) async fn release(self: std::sync::Arc<Self>, clean: bool) -> Option<Left> {
+        let left = Left { epoch: self.body.epoch, holder: self.body.holder.id.clone(), etag: None };
         let released = tokio::task::spawn_blocking(move || {
             let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
             let written = write(&mut file, &Body { released: true, clean, ..self.body.clone() });
             file.unlock().and(written)
         });
         // A lock that cannot be let go is let go by the end of the process, and the next holder counts it as inherited.
-        let _ = released.await;
+        released.await.is_ok_and(|written| written.is_ok()).then_some(left)
     }
 }
 
@@ -66,10 +67,17 @@ pub(super) async fn attempt(control: &Store, options: &LeaseOptions) -> Result<A
                     let body = Body::new(before.as_ref().map_or(1, |before| before.epoch + 1), ttl);
                     write(&mut file, &body)?;
                     let inherited = before.as_ref().is_some_and(|before| !before.clean);
-                    let died = before.is_some_and(|before| !before.released);
+                    let died = before.as_ref().is_some_and(|before| !before.released);
                     let epoch = body.epoch;
                     let lease = FileLease { file: Mutex::new(file), path, store, body };
-                    return Ok(Attempt::Taken(Lease { held: Held::File(lease.into()), epoch, inherited, died }));
+                    let before = before.filter(|before| before.clean).map(|before| before.holder.id);
+                    return Ok(Attempt::Taken(Lease {
+                        held: Held::File(lease.into()),
+                        epoch,
+                        inherited,
+                        died,
+                        before,
+                    }));
                 }
                 Err(TryLockError::WouldBlock) => {
                     // The holder may be about to write its name.

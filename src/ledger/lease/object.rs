@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::task::JoinHandle;
 
-use super::{Attempt, Body, Held, KEY, Lease, LeaseOptions, LeaseState, lost, store_url};
+use super::{Attempt, Body, Held, KEY, Lease, LeaseOptions, LeaseState, Left, lost, store_url};
 use crate::error::{Error, Kind, Result};
 use crate::store::{Condition, ETag, Fence, PutAnswer, Store, random_id};
 
@@ -114,15 +114,40 @@ impl ObjectLease {
         self.pulse.clone()
     }
 
-    pub(super) async fn release(self, clean: bool) {
+    pub(super) async fn release(self, clean: bool) -> Option<Left> {
         self.beating.abort();
         // What was begun may still arrive: then it is adopted. An error leaves the lease to its time to live.
-        let _ = self.pulse.write(true, clean).await;
-        self.pulse.state.lock().unwrap_or_else(PoisonError::into_inner).is_lost = true;
+        let released = self.pulse.write(true, clean).await;
+        let mut state = self.pulse.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.is_lost = true;
+        let body = &self.pulse.body;
+        let left = Left { epoch: body.epoch, holder: body.holder.id.clone(), etag: Some(state.etag.clone()) };
+        matches!(released, Ok(true)).then_some(left)
+    }
+}
+
+/// Takes a lease that is still as this process left it; `None` where it is not.
+async fn again(control: &Store, options: &LeaseOptions) -> Result<Option<Lease>> {
+    let Some((left, etag)) = options.left.as_ref().and_then(|left| Some((left, left.etag.clone()?))) else {
+        return Ok(None);
+    };
+    let began = Instant::now();
+    let body = Body::new(left.epoch + 1, options.ttl);
+    let epoch = body.epoch;
+    match control.put_if(KEY, json(&body)?, Condition::Matches(etag)).await? {
+        PutAnswer::Ours(etag) => {
+            let held = Held::Object(ObjectLease::start(control, body, etag, began));
+            let before = Some(left.holder.clone());
+            Ok(Some(Lease { held, epoch, inherited: false, died: false, before }))
+        }
+        PutAnswer::Theirs => Ok(None),
     }
 }
 
 pub(super) async fn attempt(control: &Store, options: &LeaseOptions) -> Result<Attempt> {
+    if let Some(lease) = again(control, options).await? {
+        return Ok(Attempt::Taken(lease));
+    }
     let looked = Instant::now();
     let found = read(control).await?;
     let began = Instant::now();
@@ -153,7 +178,8 @@ pub(super) async fn attempt(control: &Store, options: &LeaseOptions) -> Result<A
     let etag =
         if found.is_none() && !options.single_writer { prove_conditions(control, &body, etag).await? } else { etag };
     let held = Held::Object(ObjectLease::start(control, body, etag, began));
-    Ok(Attempt::Taken(Lease { held, epoch, inherited, died }))
+    let before = found.filter(|(before, _)| before.clean && before.released).map(|(before, _)| before.holder.id);
+    Ok(Attempt::Taken(Lease { held, epoch, inherited, died, before }))
 }
 
 /// Tries, once in the life of a control prefix, whether the storage refuses what it must refuse: a create of what is there,
