@@ -1,5 +1,7 @@
 //! Numbered records, created only if absent.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use serde::Serialize;
@@ -168,7 +170,15 @@ impl Log {
     /// `Corrupt` when a record is missing, is no JSON, or holds another number; `Invalid` when a record was written by a
     /// later version and does not fit `T`; otherwise as [`Store::get`].
     pub async fn records<T: DeserializeOwned>(&self, from: u64) -> Result<Vec<(u64, T)>> {
-        stream::iter(from.max(1)..=self.len)
+        self.records_in(from..self.next_number()).await
+    }
+
+    /// As [`Log::records`], for the numbers in `numbers` that the log has.
+    ///
+    /// # Errors
+    /// As [`Log::records`].
+    pub async fn records_in<T: DeserializeOwned>(&self, numbers: Range<u64>) -> Result<Vec<(u64, T)>> {
+        stream::iter(numbers.start.max(1)..numbers.end.min(self.next_number()))
             .map(|number| async move { Ok((number, self.record(number).await?)) })
             .buffered(CONCURRENT)
             .try_collect()
@@ -278,6 +288,9 @@ mod tests {
             assert_eq!(records.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [39, 40]);
             assert_eq!(records[0].1["value"], 38);
             assert_eq!(again.records::<Value>(0).await.unwrap().len(), 40);
+            let some: Vec<(u64, Value)> = again.records_in(0..3).await.unwrap();
+            assert_eq!(some.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [1, 2]);
+            assert_eq!(again.records_in::<Value>(40..99).await.unwrap().len(), 1);
         });
     }
 

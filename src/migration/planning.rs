@@ -11,10 +11,9 @@ use super::document::{EditedStep, Plan, PlannedObject, PlannedStep, SCHEMA_VERSI
 use super::estimate::{Place, Rate, new_bytes, note, work};
 use super::fetch::batches;
 use super::graph::Way;
-use super::runs::RunSummary;
+use super::runs::{RunRecord, RunSummary};
 use super::scan::{Looked, Sight, VersionPlace};
 use crate::error::{Error, Kind, Result};
-use crate::ledger::Log;
 use crate::parquet::{Layout, decide};
 use crate::progress::Run;
 use crate::store::{ETag, ObjectMeta, clock};
@@ -293,14 +292,13 @@ impl Migrations {
     /// The rate of the last run that migrated enough to tell, or what is assumed.
     async fn rate(&self, place: Place) -> Result<Rate> {
         const ENOUGH: u64 = 10;
-        if Log::open(self.control.clone()).await?.is_empty() {
-            return Ok(Rate::assumed(place));
-        }
-        let measured = self.runs(Some(SHOWN_RUNS)).await?.into_iter().find_map(|run| {
-            let done = run.totals.as_ref().map_or(0, |totals| totals.count(State::Done));
-            let seconds = run.seconds.filter(|seconds| *seconds > 0.0)?;
-            let enough = run.verb == "apply" && done >= ENOUGH;
-            enough.then(|| Rate::Measured { run: run.run.clone(), per_object: seconds / done as f64 })
+        let done = |run: &RunRecord| run.totals.as_ref().map_or(0, |totals| totals.count(State::Done));
+        let seconds = |run: &RunRecord| run.seconds.filter(|seconds| *seconds > 0.0);
+        let tells = |run: &RunRecord| run.verb == "apply" && done(run) >= ENOUGH && seconds(run).is_some();
+        let run = self.last_ended(tells).await?;
+        let measured = run.and_then(|run| {
+            let per_object = seconds(&run)? / done(&run) as f64;
+            Some(Rate::Measured { run: run.run, per_object })
         });
         Ok(measured.unwrap_or_else(|| Rate::assumed(place)))
     }

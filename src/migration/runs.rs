@@ -30,6 +30,9 @@ const PART: usize = 500;
 const PART_TIME: Duration = Duration::from_secs(3);
 /// Parts that are read side by side.
 const CONCURRENT: usize = 16;
+/// Records that are read at a time, from the latest back, and how many times.
+const LOOK: u64 = 8;
+const LOOKS: usize = 3;
 /// Times that a record's number may be taken by another run.
 const TURNS: usize = 64;
 
@@ -176,6 +179,26 @@ impl Migrations {
             }
         }
         Err(Error::conflict(format!("the log of runs at `{}` grows too fast", self.control.url())))
+    }
+
+    /// The last run that ended and is `wanted`, if it is among the latest.
+    ///
+    /// # Errors
+    /// As [`Log::records`].
+    pub(super) async fn last_ended(&self, wanted: impl Fn(&RunRecord) -> bool) -> Result<Option<RunRecord>> {
+        let log = Log::open(self.control.clone()).await?;
+        let mut end = log.next_number();
+        for _ in 0..LOOKS {
+            let start = end.saturating_sub(LOOK).max(1);
+            let records: Vec<(u64, RunRecord)> = log.records_in(start..end).await?;
+            if let Some((_, found)) =
+                records.into_iter().rev().find(|(_, record)| record.event == "ended" && wanted(record))
+            {
+                return Ok(Some(found));
+            }
+            end = start;
+        }
+        Ok(None)
     }
 
     /// The runs of this set, the latest first.

@@ -7,6 +7,7 @@ mod lease;
 mod ledger;
 mod migration;
 mod migration_faults;
+mod migration_rate;
 mod migration_servers;
 mod netcdf;
 mod parquet_columns;
