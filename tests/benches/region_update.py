@@ -5,6 +5,7 @@ Cases (design, section 9; `--case` picks some):
   W1b    one day overwritten, chunks 1 × 500 × 500: nothing has to be read
   ten    ten days revised that share one time chunk (10 × 500 × 500): one commit, and file by file; one run, no warm-up
   shard  one day into a shard of 30 days, inner chunks 1 × 500 × 500; and the whole shard decoded and encoded again
+  pass   ten days appended, chunks and codecs as the files have them: encoded bytes are copied; beside `cp` of the files
 
 Peers: xarray with zarr-python, tensorstore where it can be imported. Each works on a copy of the same store, in a
 process of its own; the result is compared with the file, value by value. The floor is what nobody can avoid: inflate
@@ -21,6 +22,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import os
 import shutil
 import sys
 import tempfile
@@ -39,6 +41,15 @@ CASES: dict[str, dict[str, Any]] = {
     # Whoever goes file by file works for most of a minute: once says enough, and nobody starts ten processes for it.
     "ten": {"chunk": 10, "shard": None, "days": 10, "revised": list(range(10)), "once": True},
     "shard": {"chunk": 1, "shard": 30, "days": 30, "revised": [14]},
+    "pass": {
+        "chunk": 1,
+        "shard": None,
+        "days": 11,
+        "revised": list(range(1, 11)),
+        "codec": "source",
+        "format": "zarr2",
+        "append": True,
+    },
 }
 
 
@@ -49,7 +60,9 @@ class Bench:
         self.case, self.quick = case, quick
         self.settings = CASES[case]
         self.shape = inputs.QUICK if quick else inputs.FULL
-        self.cell = 100 if quick else 500
+        cell = 100 if quick else 500
+        as_file = (-(-self.shape[0] // 3), -(-self.shape[1] // 3))
+        self.cells = as_file if self.settings.get("codec") == "source" else (cell, cell)
         size = "quick" if quick else "full"
         self.made = folder / f"files-{size}"
         self.folder = folder / f"{case}-{size}"
@@ -73,10 +86,13 @@ class Bench:
             inputs.write_day(self.source(day, 1), day, self.shape, 1)
         shutil.rmtree(self.folder, ignore_errors=True)
         self.incoming.mkdir(parents=True)
+        appended = self.settings["revised"] if self.settings.get("append") else []
         for day in range(self.settings["days"]):
-            shutil.copyfile(self.source(day, 0), self.incoming / inputs.file_name(day))
-        chunks = {"time": self.settings["chunk"], "lat": self.cell, "lon": self.cell}
-        store: dict[str, Any] = {"url": "store.zarr", "format": "zarr3", "chunks": chunks, "codec": "zstd"}
+            if day not in appended:
+                shutil.copyfile(self.source(day, 0), self.incoming / inputs.file_name(day))
+        chunks = {"time": self.settings["chunk"], "lat": self.cells[0], "lon": self.cells[1]}
+        store: dict[str, Any] = {"url": "store.zarr", "chunks": chunks}
+        store |= {"format": self.settings.get("format", "zarr3"), "codec": self.settings.get("codec", "zstd")}
         if self.settings["shard"]:
             store["shards"] = {**chunks, "time": self.settings["shard"]}
         config = {"kind": "zarr-collection", "name": self.case.lower(), "source": {"url": "incoming"}}
@@ -84,11 +100,17 @@ class Bench:
         self.config.write_text(json.dumps(config))
         report = regraft.open_collection(self.config).sync(progress=False)
         report.raise_for_failures()
-        shutil.copytree(self.folder / "store.zarr", self.folder / "original.zarr")
+        for kept in (".zarr", ".zarr.regraft"):
+            shutil.copytree(self.folder / f"store{kept}", self.folder / f"original{kept}")
 
     def deliver(self, number: int) -> None:
         """Lets revised files arrive: versions take turns, so that every run has something to do."""
         version = (number + 1) % 2
+        if self.settings.get("append"):
+            # The store as it was before the day came.
+            for kept in (".zarr", ".zarr.regraft"):
+                shutil.rmtree(self.folder / f"store{kept}")
+                shutil.copytree(self.folder / f"original{kept}", self.folder / f"store{kept}")
         for day in self.settings["revised"]:
             partial = self.incoming / "next.partial"
             shutil.copyfile(self.source(day, version), partial)
@@ -98,6 +120,8 @@ class Bench:
         """The revised days of a store are the files' values, all others are untouched."""
         import zarr
 
+        if store == self.store("cp"):
+            return
         group = zarr.open_group(store, mode="r")
         for day in range(self.settings["days"]):
             for name, expected in inputs.read_raw(self.incoming / inputs.file_name(day)).items():
@@ -134,11 +158,27 @@ def regraft_peer(bench: Bench, store: Path) -> Callable[[], object]:
     import regraft
 
     collection = regraft.open_collection(bench.config)
+    action = "append" if bench.settings.get("append") else "overwrite"
 
     def work() -> None:
         report = collection.sync(progress=False)
-        if report.counts.get("overwrite") != len(bench.settings["revised"]):
-            raise SystemExit(f"expected overwrites, found {report.counts}")
+        if report.counts.get(action) != len(bench.settings["revised"]):
+            raise SystemExit(f"expected {action}, found {report.counts}")
+
+    return work
+
+
+def copy_peer(bench: Bench, store: Path) -> Callable[[], object]:
+    """The file copied beside the store, durable as the store is."""
+
+    def work() -> None:
+        for day in bench.settings["revised"]:
+            with (
+                (bench.incoming / inputs.file_name(day)).open("rb") as source,
+                store.with_suffix(".nc").open("wb") as target,
+            ):
+                shutil.copyfileobj(source, target, 1 << 20)
+                os.fsync(target.fileno())
 
     return work
 
@@ -210,6 +250,7 @@ def tensorstore_whole_peer(bench: Bench, store: Path) -> Callable[[], object]:
 
 
 PEERS = {
+    "cp": copy_peer,
     "regraft": regraft_peer,
     "regraft, file by file": regraft_single_peer,
     "xarray + zarr-python": xarray_peer,
@@ -223,7 +264,8 @@ def floor(bench: Bench, runs: int) -> dict[str, Cost]:
     from numcodecs import Zstd
 
     zstd = Zstd(level=3)
-    chunk, cell = bench.settings["chunk"], bench.cell
+    chunk = bench.settings["chunk"]
+    height, width = bench.cells
     deflated, compressed, plain = [], [], []
     for day in bench.settings["revised"]:
         deflated += inputs.read_encoded(bench.source(day, 1))
@@ -232,10 +274,10 @@ def floor(bench: Bench, runs: int) -> dict[str, Cost]:
         days = [inputs.read_raw(bench.source(day, 0)) for day in range(start, start + chunk)]
         for name in inputs.VARIABLES:
             stacked = np.concatenate([day[name] for day in days])
-            for row in range(0, bench.shape[0], cell):
-                for column in range(0, bench.shape[1], cell):
-                    block = np.full((chunk, cell, cell), inputs.FILLS[name], dtype=stacked.dtype)
-                    part = stacked[:, row : row + cell, column : column + cell]
+            for row in range(0, bench.shape[0], height):
+                for column in range(0, bench.shape[1], width):
+                    block = np.full((chunk, height, width), inputs.FILLS[name], dtype=stacked.dtype)
+                    part = stacked[:, row : row + height, column : column + width]
                     block[:, : part.shape[1], : part.shape[2]] = part
                     plain.append(block.tobytes())
                     compressed.append(zstd.encode(plain[-1]))
@@ -267,14 +309,14 @@ def compare(bench: Bench, arguments: argparse.Namespace) -> dict[str, Any]:
     once = bench.settings.get("once", False)
     runs, warm_ups = (1, 0) if once else (arguments.runs, 1)
     found: dict[str, Any] = {"floor": {name: cost.to_dict() for name, cost in floor(bench, runs).items()}}
-    peers = ["regraft", "xarray + zarr-python"]
+    peers = ["cp", "regraft"] if bench.settings.get("append") else ["regraft", "xarray + zarr-python"]
     peers += ["regraft, file by file"] if len(bench.settings["revised"]) > 1 else []
-    if importlib.util.find_spec("tensorstore"):
+    if importlib.util.find_spec("tensorstore") and not bench.settings.get("append"):
         peers += ["tensorstore", *(["tensorstore, whole shard"] if bench.settings["shard"] else [])]
     for peer in peers:
         options = ["--worker", peer, "--case", bench.case, "--runs", str(runs), "--warm-ups", str(warm_ups)]
         found[peer] = {"in_process": in_child([*script, *options])}
-        if arguments.processes and not once and "," not in peer:
+        if arguments.processes and not once and "," not in peer and peer != "cp":
             command = [sys.executable, "-m", "regraft", "zarr", "sync", str(bench.config), "--quiet"]
             if peer != "regraft":
                 command = [*script, "--worker", peer, "--case", bench.case, "--once"]
