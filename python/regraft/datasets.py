@@ -3,6 +3,10 @@
 A hook sees ordinary decoded xarray; the store keeps packed values. `encode` goes the way back with each variable's own
 encoding (type, scale, offset, fill value, time units), so values that a hook does not touch come out bit for bit as
 they were. xarray is imported when the first hook runs, and never otherwise.
+
+The core calls hooks on several threads, and the NetCDF and HDF5 libraries that read for xarray are not made for that:
+xarray has a lock for the reading of values, but opens and closes files without it, and Python dies. So one hook runs at
+a time, from the opening of its file to the closing.
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ import importlib
 import importlib.util
 import io
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +36,8 @@ if TYPE_CHECKING:
     Preprocess = Callable[[xr.Dataset, "Source"], xr.Dataset]
 
 __all__ = ["Source", "encode", "import_function", "make_hook", "open_source"]
+
+_ONE_AT_A_TIME = threading.Lock()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +80,10 @@ def make_hook(config: CollectionConfig) -> Hook | None:
     base = config.source.url.rstrip("/")
 
     def hook(key: str, path: str | None, content: bytes | None) -> EncodedDataset:
+        with _ONE_AT_A_TIME:
+            return run(key, path, content)
+
+    def run(key: str, path: str | None, content: bytes | None) -> EncodedDataset:
         import xarray as xr
 
         size = len(content) if content is not None else Path(path).stat().st_size if path is not None else None

@@ -21,8 +21,8 @@ fn process() -> &'static Process {
         let runtime = Builder::new_multi_thread()
             .worker_threads(threads)
             .max_blocking_threads(128)
-            // Hooks run on these threads, and an import that they do first (xarray) goes deeper than the default of 2 MiB.
-            .thread_stack_size(16 << 20)
+            // Hooks run on these threads, too: they have as much as Python gives its own.
+            .thread_stack_size(8 << 20)
             .thread_name("regraft-io")
             .enable_all()
             .build()

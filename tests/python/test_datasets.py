@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -194,6 +195,36 @@ def test_a_hook_is_told_its_source(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     hook("2022/a.nc", str(path), None)
     seen = sys.modules["sst_hooks"].tidy.seen
     assert seen == Source("2022/a.nc", f"{tmp_path}/2022/a.nc", None, path.stat().st_size)
+
+
+CROWD = """
+import regraft
+
+source = {"url": "in", "preprocess": "hooks.py:same"}
+tree = {"name": "a", "source": source, "store": {"url": "a.zarr"}, "region": {"key": "time"}, "run": {"workers": 8}}
+report = regraft.open_collection(tree).sync(progress=False)
+report.raise_for_failures()
+print(report.counts)
+"""
+
+
+def test_many_threads_read_for_hooks(tmp_path: Path) -> None:
+    """The readers' libraries are not made for threads: without the lock about half of such processes die."""
+    (tmp_path / "in").mkdir()
+    (tmp_path / "hooks.py").write_text("def same(dataset, source):\n    return dataset\n")
+    for day in range(64):
+        with netcdf.Dataset(tmp_path / "in" / f"{day:02}.nc", "w") as file:
+            file.createDimension("time", 1)
+            file.createDimension("x", 500)
+            time = file.createVariable("time", "i4", ("time",))
+            time.units = "days since 2020-01-01"
+            time[:] = [day]
+            for name in "abcd":
+                file.createVariable(name, "i2", ("time", "x"), zlib=True)[:] = [np.arange(500)]
+    done = subprocess.run(
+        [sys.executable, "-c", CROWD], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert (done.returncode, done.stdout) == (0, "{'append': 64}\n"), done.stderr
 
 
 def test_hooks_that_go_wrong_say_so(tmp_path: Path) -> None:
