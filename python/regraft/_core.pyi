@@ -103,6 +103,32 @@ class Collection:
             >>> report = json.loads(collection.apply(plan))
         """
 
+    def sync(
+        self,
+        request: str,
+        progress: Progress | None = None,
+        token: CancelToken | None = None,
+        wait: float | None = None,
+    ) -> str:
+        """Does what a plan of the same request would say, opening each source once; then settles what was submitted.
+
+        Args:
+            request: As for `plan`.
+            progress: Told about the stages ``list``, ``open``, ``write`` and ``publish``.
+            token: Stops the call between two commits.
+            wait: As for `apply`.
+
+        Returns:
+            The report as JSON, ``kind`` ``zarr-report``.
+
+        Raises:
+            ConflictError: Another writer holds the store, or changed it meanwhile.
+            UnavailableError: The object store did not answer.
+
+        Example:
+            >>> report = json.loads(collection.sync('{"keys": null, "removed": [], "mode": "sync"}'))
+        """
+
     def apply_shard(
         self,
         plan: str,

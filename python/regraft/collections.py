@@ -160,7 +160,10 @@ class Collection(CollectionInbox, CollectionBackfill):
         wait: float | None = None,
         progress: ProgressOption = None,
     ) -> Report:
-        """Makes the store match the source: plan and apply, and again if another writer was faster.
+        """Makes the store match the source, and tries again if another writer was faster.
+
+        Each source is opened once, and what a worker dies of when it opens it is found out: after ``quarantine.after``
+        deaths it is set aside.
 
         Args:
             since: As in `plan`, after lost events: cheaper where most files are old, and blind to removals.
@@ -174,7 +177,7 @@ class Collection(CollectionInbox, CollectionBackfill):
             ConflictError: Another writer holds the store, or was faster three times.
             UnavailableError: The object store did not answer.
         """
-        return self._sync(since, wait, progress, None)
+        return self._sync(_plan_request(None, (), since), wait, progress, None)
 
     def remove(self, keys: Iterable[str], *, wait: float | None = None, progress: ProgressOption = None) -> Report:
         """Takes sources out of the store, by the rule ``on_remove``; their files are not needed.
@@ -187,7 +190,7 @@ class Collection(CollectionInbox, CollectionBackfill):
         Returns:
             The report.
         """
-        return self._apply(self._plan(_plan_request([], keys), progress, None), progress, None, wait)
+        return self._once(_plan_request([], keys), wait, progress, None)
 
     def verify(self, sample: float | None = None, *, seed: int = 0, progress: ProgressOption = None) -> Verification:
         """Reads sources again and compares them with the store.
@@ -225,7 +228,8 @@ class Collection(CollectionInbox, CollectionBackfill):
         self, *, since: str | dt.date | None = None, wait: float | None = None, progress: ProgressOption = None
     ) -> Report:
         """Like `sync`, for a running event loop; cancelling stops between two commits."""
-        return await in_thread(lambda token: self._sync(since, wait, progress, token))
+        request = _plan_request(None, (), since)
+        return await in_thread(lambda token: self._sync(request, wait, progress, token))
 
     async def verify_async(
         self, sample: float | None = None, *, seed: int = 0, progress: ProgressOption = None
@@ -312,7 +316,7 @@ class Collection(CollectionInbox, CollectionBackfill):
         enter()
         released = json.loads(self._core.retry(_keys(keys)))
         released = released["released"] if isinstance(released, dict) else released
-        return self._apply(self._plan(_plan_request(released, ()), progress, None), progress, None)
+        return self._once(_plan_request(released, ()), None, progress, None)
 
     def to_xarray(self, **arguments: Any) -> xr.Dataset:  # noqa: ANN401 - xarray's own
         """Opens the store as a plain `xarray.Dataset`.
@@ -352,21 +356,23 @@ class Collection(CollectionInbox, CollectionBackfill):
         with reporter(progress, f"apply {self.name}") as tell:
             return Report(json.loads(self._core.apply(plan.to_json(), tell, token, wait)))
 
-    def _sync(
-        self, since: str | dt.date | None, wait: float | None, progress: ProgressOption, token: CancelToken | None
-    ) -> Report:
-        request = _plan_request(None, (), since)
+    def _once(self, request: str, wait: float | None, progress: ProgressOption, token: CancelToken | None) -> Report:
+        enter()
+        with reporter(progress, f"sync {self.name}") as tell:
+            return Report(json.loads(self._core.sync(request, tell, token, wait)))
+
+    def _sync(self, request: str, wait: float | None, progress: ProgressOption, token: CancelToken | None) -> Report:
         left, began = wait, time.monotonic()
         for _ in range(_SYNC_TRIES - 1):
             try:
-                return self._apply(self._plan(request, progress, token), progress, token, left)
+                return self._once(request, left, progress, token)
             except ConflictError:
                 if wait is not None:
                     left = wait - (time.monotonic() - began)
                     # Whoever said how long to wait has waited so long.
                     if left <= 0:
                         raise
-        return self._apply(self._plan(request, progress, token), progress, token, left)
+        return self._once(request, left, progress, token)
 
     def _verify(self, request: str, progress: ProgressOption, token: CancelToken | None) -> Verification:
         enter()

@@ -11,7 +11,8 @@ use super::config::EmptyChunksConfig;
 use super::document::{Plan, Report, Written};
 use super::fit::{Fitted, Misfit};
 use super::ledger::{Action, CommitRecord, SettledIntent};
-use super::planning::{Examined, Work};
+use super::opening::version_of;
+use super::planning::{Examined, Request, Work};
 use super::proof::Proof;
 use super::session::{Session, Settled};
 use super::staging::Doors;
@@ -35,19 +36,39 @@ impl Collection {
     /// `Conflict` where another writer holds the store for longer than `wait`, or changed it meanwhile: plan again.
     /// `Unavailable` where storage does not answer or the run was cancelled: what is committed stays.
     pub async fn apply(&self, plan: &Plan, wait: Duration, run: &Run) -> Result<Report> {
-        let mut totals = Totals::new(self);
+        let changes = plan.changes.iter().filter(|change| change.action != Action::Nothing);
+        let work = changes
+            .map(|change| Work { key: change.key.clone(), version: change.version.clone(), forced: change.forced })
+            .collect();
+        self.settle_work(work, wait, run, Totals::new(self)).await
+    }
+
+    /// Does what `request` asks for without a plan: each source is opened once, and under the lease, so that one which kills
+    /// whoever opens it is found and set aside. Then settles the intents that wait.
+    ///
+    /// # Errors
+    /// As [`Collection::apply`].
+    pub async fn sync(&self, request: &Request, wait: Duration, run: &Run) -> Result<Report> {
+        let totals = Totals::new(self);
+        let mut kept = self.session_to_read().await?;
+        let (work, _) = self.survey(&mut kept.session, request, run).await?;
+        self.keep(kept);
+        self.settle_work(work, wait, run, totals).await
+    }
+
+    async fn settle_work(&self, work: Vec<Work>, wait: Duration, run: &Run, mut totals: Totals) -> Result<Report> {
         let mut turn = self.begin(Some(wait)).await?;
-        let outcome = self.apply_in(&mut turn, plan, run, &mut totals).await;
+        let outcome = self.settle_in(&mut turn, work, run, &mut totals).await;
         let unchanged = turn.session.axis_change(&turn.session.unchanged(), &self.config);
         self.end(turn, outcome.is_err()).await;
         outcome?;
         Ok(totals.report(self, unchanged))
     }
 
-    async fn apply_in(&self, turn: &mut Turn, plan: &Plan, run: &Run, totals: &mut Totals) -> Result<()> {
+    async fn settle_in(&self, turn: &mut Turn, work: Vec<Work>, run: &Run, totals: &mut Totals) -> Result<()> {
         self.recover(turn, run, totals).await?;
         turn.session.no_backfill()?;
-        let work = self.still_to_do(plan, &mut turn.session).await?;
+        let work = self.still_to_do(work, &mut turn.session).await?;
         for batch in turn.batches(self, &work) {
             run.check()?;
             self.commit(turn, batch, &[], run, totals).await?;
@@ -55,24 +76,17 @@ impl Collection {
         self.settle_inbox(turn, None, run, totals).await
     }
 
-    /// The work of a plan without what was done since it was made.
-    async fn still_to_do(&self, plan: &Plan, session: &mut Session) -> Result<Vec<Work>> {
-        session.load(plan.changes.iter().map(|change| change.key.as_str())).await?;
-        let mut work = Vec::new();
-        for change in plan.changes.iter().filter(|change| change.action != Action::Nothing) {
-            let mut version = change.version.clone();
-            if version.is_none() && !change.forced {
-                // It may be back.
-                version = self.sources.head(&change.key).await?.as_ref().map(super::opening::version_of);
-            }
-            let done = match &version {
-                Some(version) => session.ledger.knows(&change.key, &version.etag),
-                None => !session.ledger.sources.contains_key(&change.key),
-            };
-            if !done {
-                work.push(Work { key: change.key.clone(), version, forced: change.forced });
-            }
+    /// Work without what was done since it was found.
+    async fn still_to_do(&self, mut work: Vec<Work>, session: &mut Session) -> Result<Vec<Work>> {
+        session.load(work.iter().map(|item| item.key.as_str())).await?;
+        for item in work.iter_mut().filter(|item| item.version.is_none() && !item.forced) {
+            // It may be back.
+            item.version = self.sources.head(&item.key).await?.as_ref().map(version_of);
         }
+        work.retain(|item| match &item.version {
+            Some(version) => !session.ledger.knows(&item.key, &version.etag),
+            None => session.ledger.sources.contains_key(&item.key),
+        });
         Ok(work)
     }
 

@@ -1,4 +1,8 @@
 //! `plan`: what would be done, without writing anything.
+//!
+//! # Caveats
+//! A plan opens sources without the lease, so that nothing counts the workers who die of one: `sync` and `drain` do, and a
+//! plan then leaves the source closed.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -75,7 +79,9 @@ impl Collection {
         let (work, unchanged) = self.survey(session, request, run).await?;
         let mut examined = Examined::default();
         for batch in self.batches(&work, |_, _| false) {
-            let part = self.examine(session, batch, run, false).await?;
+            let (deadly, batch) = self.deadly(session, batch);
+            let mut part = self.examine(session, &batch, run, false).await?;
+            self.set_aside(session, deadly, &mut part);
             examined.candidates.extend(part.candidates);
             examined.misfits.extend(part.misfits);
             examined.gone.extend(part.gone);
@@ -122,7 +128,7 @@ impl Collection {
     }
 
     /// The keys that differ from the ledger, and how many do not.
-    async fn survey(&self, session: &mut Session, request: &Request, run: &Run) -> Result<(Vec<Work>, u64)> {
+    pub(super) async fn survey(&self, session: &mut Session, request: &Request, run: &Run) -> Result<(Vec<Work>, u64)> {
         if let Some(keys) = &request.keys {
             let keys = keys.iter().map(|key| self.relative_key(key)).collect::<Result<Vec<_>>>()?;
             session.load(keys.iter().map(String::as_str)).await?;

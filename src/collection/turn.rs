@@ -169,7 +169,7 @@ impl Collection {
         let control = self.control.with_fence(unlocked.lease.fence());
         let mut log = crate::ledger::Log::open(control.clone()).await?;
         log.write_under(control, epoch);
-        let died = unlocked.was.is_some();
+        let died = unlocked.lease.died();
         let record = CommitRecord { died, ..CommitRecord::new("fence", &self.config.name) };
         loop {
             match log.append(&record).await {

@@ -137,11 +137,13 @@ pub struct LeaseState {
     pub since: String,
     /// Whether nobody holds it.
     pub free: bool,
+    /// Whether its holder let go by himself.
+    pub released: bool,
 }
 
 impl LeaseState {
     fn of(body: Body, free: bool) -> Self {
-        Self { holder: body.holder, epoch: body.epoch, since: body.since, free }
+        Self { holder: body.holder, epoch: body.epoch, since: body.since, free, released: body.released }
     }
 
     /// As errors and reports name the holder.
@@ -230,14 +232,17 @@ impl Lease {
     /// # Errors
     /// As [`Lease::acquire`]; `Conflict` only where somebody else was faster several times.
     pub async fn seize(control: &Store, options: &LeaseOptions) -> Result<Unlocked> {
-        let was = Self::state(control).await?.filter(|state| !state.free);
+        let before = Self::state(control).await?;
+        // On files the lock of a dead holder is free, and yet he never let go.
+        let died = before.as_ref().is_some_and(|state| !state.released);
+        let was = before.filter(|state| !state.free);
         for _ in 0..8 {
             let done = match control.local_path(KEY) {
                 Some(_) => file::replace(control).await?,
                 None => object::replace(control).await?,
             };
             if done && let Attempt::Taken(mut lease) = attempt(control, options).await? {
-                lease.died |= was.is_some();
+                lease.died |= died;
                 return Ok(Unlocked { was, lease });
             }
             tokio::time::sleep(PAUSE.0).await;

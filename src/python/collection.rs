@@ -97,6 +97,26 @@ impl Collection {
         waiting::wait(py, progress, token, move |run| async move { to_json(&inner.apply(&plan, longest, &run).await?) })
     }
 
+    #[pyo3(signature = (request, progress=None, token=None, wait=None))]
+    fn sync(
+        &self,
+        py: Python<'_>,
+        request: &str,
+        progress: Option<&Bound<'_, PyAny>>,
+        token: Option<&Bound<'_, CancelToken>>,
+        wait: Option<f64>,
+    ) -> PyResult<String> {
+        let request: Request = from_json("sync request", request).into_python(py)?;
+        let longest = duration("wait", wait).into_python(py)?.unwrap_or(LEASE_WAIT);
+        let inner = self.inner.clone();
+        waiting::wait(
+            py,
+            progress,
+            token,
+            move |run| async move { to_json(&inner.sync(&request, longest, &run).await?) },
+        )
+    }
+
     #[pyo3(signature = (plan, number, count, progress=None, token=None))]
     fn apply_shard(
         &self,

@@ -281,11 +281,7 @@ impl World {
 
 /// What `regraft zarr sync` does.
 pub(crate) fn sync(collection: &Collection) -> Result<Report> {
-    block_on(async {
-        let run = Run::default();
-        let plan = collection.plan(&Request::default(), &run).await?;
-        collection.apply(&plan, WAIT, &run).await
-    })
+    block_on(collection.sync(&Request::default(), WAIT, &Run::default()))
 }
 
 /// Settles what waits, waiting for the lease.
