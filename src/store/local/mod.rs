@@ -409,8 +409,7 @@ fn sweep(directory: &Path, spare: bool) -> u64 {
     removed
 }
 
-/// Whether a process holds the lock of a file. Shared, so that two who look do not see each other, and because it needs no
-/// right to write.
+/// Whether a process holds the lock of a file. Asked by a shared one, so that two who look do not see each other.
 fn is_in_use(path: &Path) -> bool {
     File::open(path).is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
 }
