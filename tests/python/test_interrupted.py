@@ -77,8 +77,9 @@ def noise(day: int) -> np.ndarray[Any, Any]:
     return np.random.default_rng(day).integers(0, 300, (SIDE, SIDE), dtype="i2")
 
 
-def commits(place: Place) -> int:
-    return len(place.keys("store.zarr.regraft/log/"))
+def is_committed(place: Place) -> bool:
+    """Whether there is a first commit; in the log its announcement comes before it."""
+    return sum(key.endswith(".json") for key in place.keys("store.zarr.regraft/log/")) >= 2
 
 
 @contextlib.contextmanager
@@ -90,7 +91,7 @@ def interrupted(
     with subprocess.Popen(command, text=True, env=environment, **pipes) as process:
         try:
             deadline = time.monotonic() + PATIENCE
-            while not commits(place):
+            while not is_committed(place):
                 assert process.poll() is None, process.communicate()
                 assert time.monotonic() < deadline, "no commit yet"
                 time.sleep(0.01)
