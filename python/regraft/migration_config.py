@@ -167,6 +167,14 @@ class EncodeConfig(_Model):
     """New columns that get a bloom filter."""
 
 
+class CarryConfig(_Model):
+    """What a rewrite says again besides metadata, tags, storage class and encryption, which are always carried over."""
+
+    grants: Literal["auto"] | bool = "auto"
+    """Access that others were granted to single objects on S3. `auto`: asked for, one request an object, where the bucket has
+    such grants; `false`: they are lost."""
+
+
 class RunConfig(_Model):
     """How the work is done; nothing here changes what is stored."""
 
@@ -218,6 +226,8 @@ class MigrationSetConfig(_Model):
     """The steps, in any order."""
     encode: EncodeConfig = EncodeConfig()
     """How new columns are encoded."""
+    carry: CarryConfig = CarryConfig()
+    """What is carried over besides bytes, metadata and tags."""
     run: RunConfig = RunConfig()
     """How the work is done."""
     prices: PricesConfig | None = None

@@ -53,7 +53,7 @@ impl Migrations {
             target: Some(plan.target),
             ..RunRecord::begun("apply", &id, objects.len())
         };
-        self.sweep(&objects).await?;
+        self.sweep(objects.iter().map(|object| object.key.as_str())).await?;
         self.record(&record).await?;
         let mut recorder = Recorder::new(self.run_store(&id));
         let shard = Plan { objects: objects.iter().map(|object| (*object).clone()).collect(), ..plan.clone() };

@@ -35,6 +35,9 @@ pub struct Config {
     /// How new columns are encoded.
     #[serde(default)]
     pub encode: EncodeConfig,
+    /// What is carried over besides bytes, metadata and tags.
+    #[serde(default)]
+    pub carry: CarryConfig,
     /// How the work is done.
     #[serde(default)]
     pub run: RunConfig,
@@ -126,6 +129,62 @@ pub struct EncodeConfig {
     /// New columns that get a bloom filter.
     #[serde(default)]
     pub bloom: Vec<String>,
+}
+
+/// What is carried over besides bytes, metadata and tags.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CarryConfig {
+    /// Access that was granted to others, object by object.
+    #[serde(default)]
+    pub grants: Grants,
+}
+
+/// Whether the grants of each object are asked for and said again: a request an object.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "GrantsText", into = "GrantsText")]
+pub enum Grants {
+    /// Where the bucket has them.
+    #[default]
+    Auto,
+    /// Always.
+    Carried,
+    /// Never: what others were granted is lost.
+    Left,
+}
+
+/// `"auto"`, `true` or `false`.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum GrantsText {
+    Said(bool),
+    Word(Auto),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Auto {
+    Auto,
+}
+
+impl From<GrantsText> for Grants {
+    fn from(text: GrantsText) -> Self {
+        match text {
+            GrantsText::Word(Auto::Auto) => Self::Auto,
+            GrantsText::Said(true) => Self::Carried,
+            GrantsText::Said(false) => Self::Left,
+        }
+    }
+}
+
+impl From<Grants> for GrantsText {
+    fn from(grants: Grants) -> Self {
+        match grants {
+            Grants::Auto => Self::Word(Auto::Auto),
+            Grants::Carried => Self::Said(true),
+            Grants::Left => Self::Said(false),
+        }
+    }
 }
 
 /// How the work is done; nothing here changes what is stored.
@@ -272,6 +331,16 @@ mod tests {
         .unwrap();
         assert_eq!((config.version.default, config.run.concurrency, config.run.tries), (1, 100, 10));
         assert_eq!(config.run.max_failures.map(|failures| failures.of(7200)), Some(72));
+        assert_eq!(config.carry.grants, Grants::Auto);
+    }
+
+    #[test]
+    fn grants_are_carried_always_never_or_where_there_are_any() {
+        for (text, grants) in [("\"auto\"", Grants::Auto), ("true", Grants::Carried), ("false", Grants::Left)] {
+            assert_eq!(serde_json::from_str::<Grants>(text).unwrap(), grants);
+            assert_eq!(serde_json::to_string(&grants).unwrap(), text);
+        }
+        assert!(serde_json::from_str::<Grants>("\"yes\"").is_err());
     }
 
     #[test]

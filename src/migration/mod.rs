@@ -14,7 +14,7 @@
 //! | [`fuse`] | the steps as one change of columns, one read, one write (pure) |
 //! | [`estimate`], [`cost`] | bytes, requests, seconds and dollars (pure) |
 //! | [`planning`] | the plan: plain data in [`document`] (and [`report`]) that is saved, reviewed, cut into shards |
-//! | [`rewrite`] | one object: read inputs, compute, encode, commit |
+//! | [`rewrite`], `grants` | one object: read inputs, compute, encode, commit; with what others were granted |
 //! | [`apply`], [`throttle`], `sweep` | all objects of a plan, so many at once |
 //! | [`runs`] | what each run did, for people and for `verify` and `roll_back` |
 //! | [`verify`], [`rollback`] | is it right, and how is it undone? |
@@ -50,6 +50,7 @@ pub mod estimate;
 pub mod fetch;
 mod former;
 pub mod fuse;
+mod grants;
 pub mod graph;
 pub mod planning;
 mod pool;
@@ -94,6 +95,8 @@ pub struct Migrations {
     footers: Footers,
     /// What the storage can do, asked once.
     known: OnceCell<Capabilities>,
+    /// Whether objects' grants are carried over, found out once.
+    grants: OnceCell<bool>,
 }
 
 impl Migrations {
@@ -122,7 +125,17 @@ impl Migrations {
         let control = data.sibling(".regraft").child(&config.name);
         let selection = Selection::new(&config.data);
         let binder = Binder::new(compute, config.steps.clone());
-        Self { config, graph, selection, data, control, binder, footers: Footers::default(), known: OnceCell::new() }
+        Self {
+            config,
+            graph,
+            selection,
+            data,
+            control,
+            binder,
+            footers: Footers::default(),
+            known: OnceCell::new(),
+            grants: OnceCell::new(),
+        }
     }
 
     /// The configuration.

@@ -76,6 +76,7 @@ impl Migrations {
     pub async fn plan(&self, request: &PlanRequest, run: &Run) -> Result<Plan> {
         let target = self.target(request.to)?;
         let place = self.place().await?;
+        self.check_carry().await?;
         let sights = self.scan(request.keys.as_deref(), request.repair, run).await?;
         let mut objects = Vec::with_capacity(sights.len());
         let mut edited: BTreeMap<(u64, u64, String), EditedStep> = BTreeMap::new();
@@ -101,6 +102,8 @@ impl Migrations {
             keep_sample(&mut objects, sample);
         }
         let totals = self.totals(&objects, place).await?;
+        let mut warnings = warnings(&objects);
+        warnings.extend(self.grants_warning(&objects).await?);
         Ok(Plan {
             schema_version: SCHEMA_VERSION,
             kind: "parquet-plan".into(),
@@ -108,7 +111,7 @@ impl Migrations {
             data: self.data.url().to_owned(),
             target,
             created: clock::now_rfc3339(),
-            warnings: warnings(&objects),
+            warnings,
             objects,
             steps: self.planned_steps(),
             edited: edited.into_values().collect(),
@@ -187,6 +190,7 @@ impl Migrations {
         let decision = decide(file, &fused.change, new_bytes(file, &fused), self.config.layout)?;
         let batches = batches(file, &fused)?;
         note(object, &work(file, &fused, &batches, &decision, place)?);
+        object.requests.head += u64::from(self.carries_grants().await?);
         object.layout = Some(decision.layout);
         let said = std::iter::once(decision.reason.as_str()).chain(decision.notes.iter().map(String::as_str));
         object.reason = Some(said.collect::<Vec<_>>().join("; "));

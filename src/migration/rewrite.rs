@@ -13,6 +13,7 @@ use super::document::{PlannedObject, State};
 use super::estimate::{Place, new_bytes};
 use super::fetch::{Batch, batches, joined};
 use super::fuse::Fused;
+use super::grants::unwritten;
 use super::pool::on_pool;
 use super::report::ObjectReport;
 use super::scan::Sight;
@@ -79,7 +80,7 @@ impl Migrations {
         let moved = object.bytes_read.saturating_add(object.bytes_written_estimate);
         let _admitted = shared.throttle.admit(moved, object.memory).await?;
         shared.run.check()?;
-        let Some(inspected) = self.data.inspect(&object.key).await? else {
+        let Some(inspected) = self.inspect(&object.key).await? else {
             return Err(Error::conflict("it was removed"));
         };
         if inspected.meta.etag.0 != object.etag {
@@ -125,7 +126,8 @@ impl Migrations {
         }
         check_tags(&carried, &object.key)?;
         shared.run.check()?;
-        let replaced = self.data.replace(&object.key, &pieces, &task.etag, &carried, shared.id).await?;
+        let replaced = self.data.replace(&object.key, &pieces, &task.etag, &carried, shared.id).await;
+        let replaced = replaced.map_err(|error| unwritten(error, !carried.grants.is_empty()))?;
         self.footers.forget(&object.key);
 
         report.state = State::Done;

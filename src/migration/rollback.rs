@@ -48,6 +48,7 @@ impl Migrations {
         let id = new_run();
         let record = RunRecord { of: Some(of.clone()), ..RunRecord::begun("roll_back", &id, keys.len()) };
         if !keys.is_empty() {
+            self.sweep(keys.iter().map(String::as_str)).await?;
             self.record(&record).await?;
         }
         let mut recorder = Recorder::new(self.run_store(&id));
@@ -212,7 +213,7 @@ impl Migrations {
         let previous = &stamp.previous;
         let prefix = keeps_prefix(stamp.layout);
         if let Some(version) = previous.version.as_deref() {
-            match self.data.restore_version(key, version, etag, id).await {
+            match self.data.restore_version(key, version, etag, self.carries_grants().await?, id).await {
                 // Expired: the prefix is the same file.
                 Err(error) if prefix && error.kind() == Kind::NotFound => {}
                 restored => return restored,
@@ -233,7 +234,7 @@ impl Migrations {
                 looked.meta.size
             )));
         }
-        let inspected = self.data.inspect(key).await?;
+        let inspected = self.inspect(key).await?;
         let inspected = inspected.ok_or_else(|| Error::conflict(format!("`{key}` was removed since")))?;
         let mut carried = inspected.carried;
         match &previous.tag {

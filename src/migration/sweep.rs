@@ -10,7 +10,6 @@ use std::collections::HashSet;
 use futures::stream::TryStreamExt;
 
 use super::Migrations;
-use super::document::PlannedObject;
 use crate::error::Result;
 
 /// Runs looked back at.
@@ -19,8 +18,8 @@ const RUNS: usize = 20;
 const LATER: u64 = 60;
 
 impl Migrations {
-    /// Aborts uploads for `objects` that killed runs left; says how many.
-    pub(super) async fn sweep(&self, objects: &[&PlannedObject]) -> Result<u64> {
+    /// Aborts uploads for `keys` that killed runs left; says how many.
+    pub(super) async fn sweep<'a>(&self, keys: impl Iterator<Item = &'a str>) -> Result<u64> {
         let mut alive = Vec::new();
         for run in self.runs(Some(RUNS)).await?.iter().filter(|run| run.ended.is_none()) {
             let records: Vec<_> = self.run_store(&run.run).list("", None).try_collect().await?;
@@ -32,7 +31,7 @@ impl Migrations {
         if alive.is_empty() {
             return Ok(0);
         }
-        let keys: HashSet<&str> = objects.iter().map(|object| object.key.as_str()).collect();
+        let keys: HashSet<&str> = keys.collect();
         let mut swept = 0;
         for prefix in self.selection.prefixes() {
             let ours = |key: &str, begun: &str| {

@@ -94,6 +94,28 @@ impl Store {
         present(outcome)?.ok_or_else(|| self.gone(key))?.ok_or_else(|| self.lacks(key, "tags"))
     }
 
+    /// Whether objects of this place may be shared by grants of their own, which a rewrite must then say again; at most one
+    /// request. `None` where the service does not tell: each object must be asked.
+    ///
+    /// # Errors
+    /// As [`Store::get`].
+    pub async fn keeps_grants(&self) -> Result<Option<bool>> {
+        let Some(s3) = self.connection.backend.s3() else { return Ok(Some(false)) };
+        let outcome = self.attempts(Operation::Head, &self.prefix, || s3.keeps_grants()).await?;
+        Ok(present(outcome)?.flatten())
+    }
+
+    /// Whom besides its owner an object is shared with, as the headers that say it again (`x-amz-grant-read`: `id="…"`);
+    /// nobody where places have no such grants. `None` when there is no object.
+    ///
+    /// # Errors
+    /// `Invalid` when the grants may not be read; otherwise as [`Store::get`].
+    pub async fn grants(&self, key: &str) -> Result<Option<BTreeMap<String, String>>> {
+        let full = self.full(key)?;
+        let Some(s3) = self.connection.backend.s3() else { return Ok(Some(BTreeMap::new())) };
+        present(self.attempts(Operation::Head, &full, || s3.grants(&full, None)).await?)
+    }
+
     /// The object's versions, the newest first; deletions are among them. None in a bucket that never kept versions, but for
     /// the present content.
     ///
@@ -143,7 +165,7 @@ impl Store {
     }
 
     /// Makes an old version the object's present content again, with that version's own metadata and tags, where the object
-    /// is still `expected`; one commit, which makes a new version.
+    /// is still `expected`; one commit, which makes a new version. With `grants` that version's grants, too.
     ///
     /// It is an upload in parts that the service copies, completed under `If-Match`, and not `CopyObject`: services that
     /// do not know `If-Match` on its destination overwrite without a word.
@@ -151,13 +173,24 @@ impl Store {
     /// # Errors
     /// `Conflict` when the object is not `expected` any more, `NotFound` when the version is not there, `Invalid` where no
     /// versions are kept; otherwise as [`Store::replace`].
-    pub async fn restore_version(&self, key: &str, version: &str, expected: &ETag, run: &str) -> Result<Replaced> {
+    pub async fn restore_version(
+        &self,
+        key: &str,
+        version: &str,
+        expected: &ETag,
+        grants: bool,
+        run: &str,
+    ) -> Result<Replaced> {
         let full = self.full(key)?;
         let s3 = self.s3(key, "versions")?;
         let none = || Error::not_found(format!("`{}` has no version `{version}`", self.url_of(key)));
         let mut old = self.look(key, &full, Some(version)).await?.ok_or_else(none)?;
         let outcome = self.attempts(Operation::Head, &full, || s3.tags(&full, Some(version))).await?;
         old.carried.tags = present(outcome)?.ok_or_else(none)?.unwrap_or_default();
+        if grants {
+            let outcome = self.attempts(Operation::Head, &full, || s3.grants(&full, Some(version))).await?;
+            old.carried.grants = present(outcome)?.ok_or_else(none)?;
+        }
         let commit = Commit { key, full: &full, expected, carried: &old.carried, run };
         let source = Source { key: &full, version: Some(version), etag: &old.meta.etag };
         self.uploaded(s3, &commit, source, &[Piece::Copy(0..old.meta.size)]).await

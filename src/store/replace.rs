@@ -86,15 +86,11 @@ impl Store {
     /// As [`Store::inspect`], and whom besides the owner the object is shared with: one request more, on S3.
     ///
     /// # Errors
-    /// As [`Store::inspect`].
+    /// As [`Store::inspect`] and [`Store::grants`].
     pub async fn inspect_grants(&self, key: &str) -> Result<Option<Inspected>> {
-        let full = self.full(key)?;
         let Some(mut found) = self.inspect(key).await? else { return Ok(None) };
-        if let Some(s3) = self.connection.backend.s3() {
-            let outcome = self.attempts(Operation::Head, &full, || s3.grants(&full)).await?;
-            let Some(grants) = present(outcome)? else { return Ok(None) };
-            found.carried.grants = grants;
-        }
+        let Some(grants) = self.grants(key).await? else { return Ok(None) };
+        found.carried.grants = grants;
         Ok(Some(found))
     }
 

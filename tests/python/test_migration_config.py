@@ -22,6 +22,7 @@ steps:
   - {from: 1, to: 2, sql: {dew_point_c: "temp_c - (100 - rh) / 5"}}
   - {from: 2, to: 3, python: "steps:heat_index", reads: [temp_c, rh], adds: {heat_index_c: double},
      rename: {rh: humidity}, drop: [legacy_id]}
+carry: {grants: false}
 run: {concurrency: 100, rate: 200/s, tries: 10, max_failures: 1%, bytes_per_second: 100MB/s}
 """
 
@@ -43,6 +44,7 @@ def test_the_design_s_example(tmp_path: Path) -> None:
         "max_failures": "1%",
         "memory": 2 * 1024**3,
     }
+    assert tree["carry"] == {"grants": False}
     assert tree["version"] == {"key": "schema:sensorData:version", "default": 1}
     first, second = tree["steps"]
     assert first == {

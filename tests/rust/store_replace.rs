@@ -363,14 +363,15 @@ pub(crate) async fn versions_come_back(store: &Store) {
         assert_eq!(Some(&versions[1].version), one.version.as_ref());
 
         let old = one.version.expect("a version");
-        let error = store.restore_version(&key, &old, &one.etag, "back").await.expect_err("changed since");
+        let error = store.restore_version(&key, &old, &one.etag, true, "back").await.expect_err("changed since");
         assert_eq!(error.kind(), Kind::Conflict, "{error}");
-        let back = store.restore_version(&key, &old, &two.etag, "back").await.expect("restored");
+        let back = store.restore_version(&key, &old, &two.etag, true, "back").await.expect("restored");
         let found = store.inspect(&key).await.expect("inspect").expect("present");
         assert_eq!((&found.meta.etag, found.meta.version), (&back.etag, back.version));
         assert_eq!(found.carried.tags, pairs(&[("version", "1")]));
         assert!(store.get(&key).await.expect("get").expect("present").bytes == first);
-        let error = store.restore_version(&key, "no-such-version", &back.etag, "back").await.expect_err("no version");
+        let error =
+            store.restore_version(&key, "no-such-version", &back.etag, false, "back").await.expect_err("no version");
         assert!(matches!(error.kind(), Kind::NotFound | Kind::Invalid), "{error}");
     }
 }

@@ -38,6 +38,19 @@ struct Tag {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
+struct OwnershipControls {
+    #[serde(default)]
+    rule: Vec<OwnershipRule>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct OwnershipRule {
+    object_ownership: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
 struct AccessControlPolicy {
     owner: Owner,
     access_control_list: AccessControlList,
@@ -122,13 +135,34 @@ impl S3 {
         }
     }
 
-    /// The grants to others than the owner, as headers.
-    pub(in crate::store) async fn grants(&self, key: &str) -> Attempt<BTreeMap<String, String>> {
-        let answer = match self.send(Call::new(Method::GET, key).query("acl", "")).await {
+    /// Whether objects may have grants of their own: not where the bucket's owner owns, and alone shares, everything in it.
+    /// `None` where the service does not tell.
+    pub(in crate::store) async fn keeps_grants(&self) -> Attempt<Option<bool>> {
+        match self.send(Call::new(Method::GET, "").query("ownershipControls", "")).await {
+            Ok(answer) => {
+                let controls: OwnershipControls = answer.xml()?;
+                Ok(Some(controls.rule.iter().all(|rule| rule.object_ownership != "BucketOwnerEnforced")))
+            }
+            // A bucket from before 2023 that nobody set otherwise.
+            Err(Failure::Absent) => Ok(Some(true)),
+            Err(Failure::Denied(_)) => Ok(None),
+            Err(Failure::Invalid(reason)) if not_there(&reason) => Ok(None),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// The grants to others than the owner, as headers; of one version.
+    pub(in crate::store) async fn grants(&self, key: &str, version: Option<&str>) -> Attempt<BTreeMap<String, String>> {
+        let answer = match self.send(Call::new(Method::GET, key).query("acl", "").version(version)).await {
             Ok(answer) => answer,
             // The bucket's owner has everything: there are no grants.
             Err(Failure::Invalid(reason)) if reason.contains("AccessControlListNotSupported") || not_there(&reason) => {
                 return Ok(BTreeMap::new());
+            }
+            Err(Failure::Denied(reason)) => {
+                return Err(Failure::Denied(format!(
+                    "its grants may not be read (`s3:GetObjectAcl`), and would be lost: {reason}"
+                )));
             }
             Err(failure) => return Err(failure),
         };
