@@ -446,8 +446,9 @@ class Migrations:
         """Compares migrated objects with what they should be.
 
         Args:
-            request: ``{"run": id | null, "sample": 0.01 | null, "seed": n, "keys": [..] | null}``: without a run every
-                object that this set migrated; ``sample`` is the share whose bytes are read and computed again.
+            request: ``{"run": id | null, "sample": 0.01 | null, "seed": n, "keys": [..] | null, "full": bool}``:
+                without a run every object that this set migrated; ``sample`` is the share whose bytes are read and
+                computed again; ``full`` reads the old file within widened ones, too.
             progress: Told about the stages ``scan`` and ``verify``.
             token: Stops the call.
 

@@ -171,8 +171,8 @@ class CarryConfig(_Model):
     """What a rewrite says again besides metadata, tags, storage class and encryption, which are always carried over."""
 
     grants: Literal["auto"] | bool = "auto"
-    """Access that others were granted to single objects on S3. `auto`: asked for, one request an object, where the bucket has
-    such grants; `false`: they are lost."""
+    """Access that others were granted to single objects on S3. `auto`: asked for, one request an object, where the
+    bucket has such grants; `false`: they are lost."""
 
 
 class RunConfig(_Model):

@@ -130,6 +130,10 @@ def _verification(verification: MigrationVerification) -> Facts:
     said.lines.append(f"new columns of {count(totals.get('recomputed', 0), 'row group')} computed again")
     if totals.get("compared"):
         said.lines.append(f"{count(totals['compared'], 'column chunk')} compared byte for byte")
+    if totals.get("unproved"):
+        said.lines.append(
+            f"{count(totals['unproved'], 'file')} with columns that nothing proves; `to_pandas` says which"
+        )
     if totals.get("skipped"):
         said.lines.append(f"{count(totals['skipped'], 'file')} left out: not as the run left them")
     said.grids = [_troubles(failed)]

@@ -192,10 +192,11 @@ class MigrationReport(_Objects):
         raise InvalidError(text, hint)
 
     def verify(
-        self, sample: float | None = None, *, seed: int = 0, progress: ProgressOption = None
+        self, sample: float | None = None, *, seed: int = 0, full: bool = False, progress: ProgressOption = None
     ) -> MigrationVerification:
         """Checks what the run wrote; see `MigrationSet.verify`."""
-        return self.migrations.verify(sample, run=self._must_run("verify"), seed=seed, progress=progress)
+        run = self._must_run("verify")
+        return self.migrations.verify(sample, run=run, seed=seed, full=full, progress=progress)
 
     def roll_back(self, keys: Sequence[str] | None = None, *, progress: ProgressOption = None) -> MigrationReport:
         """Undoes the run; see `MigrationSet.roll_back`."""

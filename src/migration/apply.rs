@@ -57,9 +57,11 @@ impl Migrations {
         self.record(&record).await?;
         let mut recorder = Recorder::new(self.run_store(&id));
         let shard = Plan { objects: objects.iter().map(|object| (*object).clone()).collect(), ..plan.clone() };
-        recorder.keep("plan", &shard).await?;
+        let md5_etags = recorder.keep("plan", &shard).await?;
 
-        let stopped = self.migrate_all(&objects, &id, run, &mut recorder, &mut reports).await;
+        let throttle = Throttle::new(&self.config.run);
+        let common = Shared { run, id: &id, throttle: &throttle, place: self.place().await?, md5_etags };
+        let stopped = self.migrate_all(&objects, &common, &mut recorder, &mut reports).await;
         recorder.flush().await?;
         let stopped = stopped?;
         let cancelled = run.check().is_err();
@@ -114,19 +116,17 @@ impl Migrations {
     async fn migrate_all(
         &self,
         objects: &[&PlannedObject],
-        id: &str,
-        run: &Run,
+        shared: &Shared<'_>,
         recorder: &mut Recorder,
         reports: &mut Vec<ObjectReport>,
     ) -> Result<bool> {
-        let throttle = Throttle::new(&self.config.run);
-        let shared = Shared { run, id, throttle: &throttle, place: self.place().await? };
+        let run = shared.run;
         let total = objects.len() as u64;
         let allowed = self.config.run.max_failures.map_or(u64::MAX, |failures| failures.of(total));
         let failures = AtomicU64::new(0);
         let mut under_way = stream::iter(0..objects.len())
             .map(|index| {
-                let (object, shared, failures) = (objects[index], &shared, &failures);
+                let (object, failures) = (objects[index], &failures);
                 async move {
                     // No new one after too many failures; those under way go on to their end.
                     if failures.load(Ordering::Relaxed) > allowed || run.check().is_err() {

@@ -17,7 +17,7 @@
 //! | [`rewrite`], `grants` | one object: read inputs, compute, encode, commit; with what others were granted |
 //! | [`apply`], [`throttle`], `sweep` | all objects of a plan, so many at once |
 //! | [`runs`] | what each run did, for people and for `verify` and `roll_back` |
-//! | [`verify`], [`rollback`] | is it right, and how is it undone? |
+//! | [`verify`] (`deep`, `indexes`), [`rollback`] | is it right, and how is it undone? |
 //!
 //! **The truth is in the objects.** A file says its version, and what its last migration was ([`stamp`]), in its own
 //! footer, written in the same commit as the data and the tag: there is no moment between data and tag in which a crash
@@ -45,6 +45,7 @@ mod checksum;
 mod compare;
 pub mod config;
 pub mod cost;
+mod deep;
 pub mod document;
 pub mod estimate;
 pub mod fetch;
@@ -52,6 +53,7 @@ mod former;
 pub mod fuse;
 mod grants;
 pub mod graph;
+mod indexes;
 pub mod planning;
 mod pool;
 pub mod report;

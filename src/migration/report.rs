@@ -218,4 +218,6 @@ pub struct VerifiedTotals {
     pub sampled: u64,
     pub recomputed: u64,
     pub compared: u64,
+    /// Those that are well as far as can be told, and of which something cannot.
+    pub unproved: u64,
 }

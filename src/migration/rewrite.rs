@@ -24,7 +24,7 @@ use crate::parquet::encode;
 use crate::parquet::encode::{Encoder, Settings};
 use crate::parquet::{Change, Decision, EncodedColumns, File, Layout, Ranges, TAIL, decide, read, rewrite};
 use crate::progress::Run;
-use crate::store::{Carried, ETag, Inspected, Piece};
+use crate::store::{Carried, Checksum, ETag, Inspected, Piece};
 
 /// Reads of one object side by side.
 const CONCURRENT: usize = 8;
@@ -36,6 +36,8 @@ pub(super) struct Shared<'a> {
     pub(super) id: &'a str,
     pub(super) throttle: &'a Throttle,
     pub(super) place: Place,
+    /// Whether the service's `ETag`s are the MD5 of contents, as the run's first record showed.
+    pub(super) md5_etags: bool,
 }
 
 /// Everything about one object's rewrite that is known before its data are read.
@@ -111,7 +113,8 @@ impl Migrations {
         shared.run.check()?;
 
         let key = &self.config.version.key;
-        let stamp = self.stamp(object, &task, &inspected, kept, shared.id);
+        let known = known_checksum(&inspected, whole.as_ref(), shared.md5_etags)?;
+        let stamp = self.stamp(object, &task, (&inspected, known), kept, shared.id);
         let mut change = task.fused.change.clone();
         change.key_values.push((key.clone(), Some(object.to.to_string())));
         change.key_values.push((STAMP_KEY.to_owned(), Some(stamp.text()?)));
@@ -325,7 +328,14 @@ impl Migrations {
     }
 
     /// What the new file says about this migration.
-    fn stamp(&self, object: &PlannedObject, task: &Task, inspected: &Inspected, kept: bool, run: &str) -> Stamp {
+    fn stamp(
+        &self,
+        object: &PlannedObject,
+        task: &Task,
+        (inspected, checksum): (&Inspected, Option<Checksum>),
+        kept: bool,
+        run: &str,
+    ) -> Stamp {
         let before = task.file.key_value(STAMP_KEY).and_then(|text| Stamp::parse(text, &object.key).ok());
         let earlier = before.filter(|stamp| stamp.set == self.config.name);
         let steps = object.steps.iter().map(|&index| {
@@ -345,6 +355,7 @@ impl Migrations {
                 version: inspected.meta.version.clone().filter(|_| kept),
                 length: task.file.length(),
                 tag: inspected.carried.tags.get(&self.config.version.key).cloned(),
+                checksum: checksum.filter(|_| keeps_prefix(task.decision.layout)),
             },
             earlier: earlier.map(|stamp| stamp.applied().cloned().collect()).unwrap_or_default(),
         }
@@ -365,6 +376,17 @@ fn refuse_what_would_be_lost(inspected: &Inspected) -> Result<()> {
             .hint("write it again with a key of the service, or leave it out"));
     }
     Ok(())
+}
+
+/// The checksum of the content before, where it is known for nothing.
+fn known_checksum(inspected: &Inspected, whole: Option<&Ranges>, md5_etags: bool) -> Result<Option<Checksum>> {
+    if let Some(whole) = whole {
+        return Ok(Checksum::of("CRC32C", &whole.get(0..inspected.meta.size)?));
+    }
+    // Where KMS encrypts, an ETag is no MD5.
+    let plain = inspected.carried.encryption.as_ref().is_none_or(|encryption| encryption.algorithm == "AES256");
+    let etag = || Checksum::of_etag(&inspected.meta.etag).filter(|_| plain && md5_etags);
+    Ok(inspected.whole.clone().or_else(etag))
 }
 
 /// S3 takes ten tags.

@@ -22,7 +22,7 @@ use super::report::{ObjectReport, Report, ReportTotals};
 use crate::error::{Error, Kind, Result};
 use crate::ledger::Log;
 use crate::progress::Usage;
-use crate::store::{Condition, PutAnswer, Store, clock, random_id};
+use crate::store::{Checksum, Condition, ETag, PutAnswer, Store, clock, random_id};
 
 /// Outcomes in one part at most.
 const PART: usize = 500;
@@ -314,11 +314,13 @@ impl Recorder {
         }
     }
 
-    /// Keeps a document of the run, once.
-    pub(super) async fn keep(&self, name: &str, document: &impl Serialize) -> Result<()> {
+    /// Keeps a document of the run, once; says whether the ETag that it is given is the MD5 of its bytes.
+    pub(super) async fn keep(&self, name: &str, document: &impl Serialize) -> Result<bool> {
         let text = serde_json::to_vec(document)
             .map_err(|error| Error::internal(format!("`{name}` cannot be written as JSON: {error}")))?;
-        self.create(&format!("{name}-{}.json", self.writer), text.into()).await
+        let sum = Checksum::of("MD5", &text);
+        let etag = self.create(&format!("{name}-{}.json", self.writer), text.into()).await?;
+        Ok(sum.is_some() && Checksum::of_etag(&etag) == sum)
     }
 
     /// Takes one outcome; writes a part where enough are waiting, or long enough.
@@ -345,9 +347,9 @@ impl Recorder {
         Ok(())
     }
 
-    async fn create(&self, key: &str, bytes: Bytes) -> Result<()> {
+    async fn create(&self, key: &str, bytes: Bytes) -> Result<ETag> {
         match self.place.put_if(key, bytes, Condition::Absent).await? {
-            PutAnswer::Ours(_) => Ok(()),
+            PutAnswer::Ours(etag) => Ok(etag),
             PutAnswer::Theirs => Err(Error::conflict(format!("`{}` exists already", self.place.url_of(key)))),
         }
     }

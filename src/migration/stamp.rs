@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::parquet::{Change, Layout};
+use crate::store::Checksum;
 
 /// Key of the last migration in the footer's key-values.
 pub const STAMP_KEY: &str = "regraft:migration";
@@ -94,6 +95,10 @@ pub struct Previous {
     /// The value of its version tag, where it had one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tag: Option<String>,
+    /// The checksum of its content, where it was known for nothing: of what was read whole, else as the service keeps
+    /// it. A widened file is proved by it without the file before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checksum: Option<Checksum>,
 }
 
 impl Stamp {
@@ -157,7 +162,13 @@ mod tests {
             steps: vec![step(2)],
             columns: ColumnChanges { added: vec!["c".into()], ..ColumnChanges::default() },
             layout: Layout::Widened,
-            previous: Previous { etag: "\"e\"".into(), version: None, length: 10, tag: Some("2".into()) },
+            previous: Previous {
+                etag: "\"e\"".into(),
+                version: None,
+                length: 10,
+                tag: Some("2".into()),
+                checksum: Checksum::of("MD5", b"x"),
+            },
             earlier: vec![step(1)],
         };
         let again = Stamp::parse(&stamp.text().unwrap(), "a").unwrap();

@@ -2,29 +2,27 @@
 //!
 //! Every object is compared by its footers alone: version, rows, schema, and where the kept columns lie. Of a sample the
 //! bytes are read too: kept columns against what they were (the version before, where the bucket has it; the checksums
-//! of the run; in a widened file the old footer within it), and new columns against what the steps compute again.
+//! of the run; in a widened file the old footer within it), new columns against what the steps compute again, and page
+//! indexes against the file before and against the pages (`deep`).
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 
 use futures::stream::{self, StreamExt};
 use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::Migrations;
-use super::compare::{compare_schema, new_name, old_path, renamed};
+use super::compare::compare_schema;
+use super::deep::SLICE;
 use super::document::{SCHEMA_VERSION, Trouble};
-use super::fetch::joined;
-use super::former::{Before, Former};
 use super::fuse::Fused;
-use super::pool::on_pool;
 use super::report::{ObjectReport, Seconds, Verification, VerifiedObject, VerifiedTotals};
 use super::runs::check_run;
 use super::scan::{Looked, Sight};
 use super::stamp::{STAMP_KEY, Stamp};
 use super::throttle::Throttle;
-use crate::error::{Context, Error, Kind, Result};
-use crate::parquet::{Array, Change, File, Ranges, read, verify};
+use crate::error::{Error, Kind, Result};
+use crate::parquet::{Change, File, verify};
 use crate::progress::Run;
 
 /// What is to be verified.
@@ -37,6 +35,10 @@ pub struct VerifyRequest {
     /// Share of the objects whose bytes are read, from 0 to 1; all where it is not said.
     #[serde(default)]
     pub sample: Option<f64>,
+    /// Reads the whole file before within the widened files of the sample, too, and compares it with the checksum that was
+    /// known of it.
+    #[serde(default)]
+    pub full: bool,
     /// Chooses the sample.
     #[serde(default)]
     pub seed: u64,
@@ -45,8 +47,13 @@ pub struct VerifyRequest {
     pub keys: Option<Vec<String>>,
 }
 
-/// Bytes that are compared at once.
-const SLICE: u64 = 8 << 20;
+/// How much of an object is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Depth {
+    Footers,
+    Columns,
+    Full,
+}
 
 impl Migrations {
     /// Verifies what was migrated.
@@ -86,14 +93,19 @@ impl Migrations {
         let throttle = Throttle::new(&self.config.run);
         let mut under_way = stream::iter(sights)
             .map(|(key, sight)| {
-                let deep = chosen(&key, share, request.seed);
+                let depth = match chosen(&key, share, request.seed) {
+                    true if request.full => Depth::Full,
+                    true => Depth::Columns,
+                    false => Depth::Footers,
+                };
+                let deep = depth != Depth::Footers;
                 let run_of = id.as_ref().or_else(|| stamp_of(&sight).map(|stamp| &stamp.run));
                 let known = run_of.and_then(|run| outcomes.get(run)?.get(&key));
                 let (id, throttle) = (id.as_deref(), &throttle);
                 async move {
                     let memory = if deep { held(&sight) } else { 0 };
                     let _admitted = throttle.admit(0, memory).await;
-                    (deep, self.verify_sight(key, sight, id, known, deep, run).await)
+                    (deep, self.verify_sight(key, sight, id, known, depth, run).await)
                 }
             })
             .buffer_unordered(self.config.run.concurrency);
@@ -119,6 +131,8 @@ impl Migrations {
             sampled,
             recomputed: objects.iter().map(|object| object.recomputed).sum(),
             compared: objects.iter().map(|object| object.compared).sum(),
+            unproved: objects.iter().filter(|object| object.state == "ok" && object.trouble.message.is_some()).count()
+                as u64,
         };
         let outcome = match totals.failed + totals.error {
             0 if totals.ok == 0 => "nothing",
@@ -145,7 +159,7 @@ impl Migrations {
         sight: Sight,
         id: Option<&str>,
         known: Option<&ObjectReport>,
-        deep: bool,
+        depth: Depth,
         run: &Run,
     ) -> Option<VerifiedObject> {
         let mut object = VerifiedObject {
@@ -181,7 +195,7 @@ impl Migrations {
         if known.and_then(|report| report.etag.as_ref()).is_some_and(|etag| *etag != looked.meta.etag.0) {
             return skipped(object, "it was changed since");
         }
-        if let Err(error) = self.verify_object(&looked, &stamp, known, deep, run, &mut object).await {
+        if let Err(error) = self.verify_object(&looked, &stamp, known, depth, run, &mut object).await {
             let unseen = matches!(error.kind(), Kind::Unavailable | Kind::Conflict | Kind::NotFound);
             object.state = if unseen { "error" } else { "failed" }.into();
             object.trouble = (&error).into();
@@ -194,7 +208,7 @@ impl Migrations {
         looked: &Looked,
         stamp: &Stamp,
         known: Option<&ObjectReport>,
-        deep: bool,
+        depth: Depth,
         run: &Run,
         object: &mut VerifiedObject,
     ) -> Result<()> {
@@ -228,138 +242,21 @@ impl Migrations {
         if let Some(known) = known.filter(|known| known.rows != 0 && known.rows != new.rows()) {
             return Err(Error::corrupt(format!("expected `{}` rows, found `{}`", known.rows, new.rows())));
         }
-        if deep {
+        if depth != Depth::Footers {
             run.check()?;
-            if let (Some(former), Some(change)) = (&before.former, &change) {
+            let former = before.former.as_ref().zip(change.as_ref());
+            if let Some((former, change)) = former {
                 self.compare_bytes(looked, former, change, stamp, object).await?;
             }
-            self.compare_checksums(looked, known, before.fused.as_deref(), object).await?;
-            self.recompute(looked, &before, run, object).await?;
+            let indexes = self.compare_indexes(looked, former, object).await?;
+            self.compare_checksums(looked, known, &before, &indexes, object).await?;
+            self.recompute(looked, &before, &indexes, run, object).await?;
         }
-        Ok(())
-    }
-
-    /// What was kept, byte for byte against the version before, where the bucket still has it.
-    async fn compare_bytes(
-        &self,
-        looked: &Looked,
-        former: &Former,
-        change: &Change,
-        stamp: &Stamp,
-        object: &mut VerifiedObject,
-    ) -> Result<()> {
-        let Some(version) = &former.version else { return Ok(()) };
-        for kept in verify::kept_ranges(&former.file, &looked.file, change, stamp.layout)? {
-            let length = kept.old.end - kept.old.start;
-            for start in (0..length).step_by(SLICE as usize) {
-                let slice = |from: u64| from + start..from + length.min(start + SLICE);
-                let old = self.data.get_version_range(&looked.meta.key, version, slice(kept.old.start)).await?;
-                let new = self.part(looked, slice(kept.new.start)).await?;
-                if old != new {
-                    return Err(Error::corrupt(format!(
-                        "the bytes `{:?}` are not those of the version before at `{:?}`",
-                        slice(kept.new.start),
-                        slice(kept.old.start)
-                    )));
-                }
-            }
-            object.compared += 1;
-        }
-        object.checked.push("bytes".into());
-        Ok(())
-    }
-
-    /// Kept chunks that the run read, against the checksums that it noted.
-    async fn compare_checksums(
-        &self,
-        looked: &Looked,
-        known: Option<&ObjectReport>,
-        fused: Option<&Fused>,
-        object: &mut VerifiedObject,
-    ) -> Result<()> {
-        let (Some(known), Some(fused)) = (known, fused) else { return Ok(()) };
-        let mut wanted = Vec::new();
-        for (name, checksum) in &known.checksums {
-            let Some((row_group, path)) = name.split_once('/') else { continue };
-            let row_group: usize = row_group.parse().unwrap_or(usize::MAX);
-            let chunk = looked
-                .file
-                .columns()
-                .iter()
-                .find(|column| old_path(fused, &column.path) == path)
-                .and_then(|column| column.chunks.get(row_group));
-            let Some(chunk) = chunk else {
-                return Err(Error::corrupt(format!("the kept column `{path}` is not in row group `{row_group}`")));
-            };
-            wanted.push((name, chunk.range.clone(), *checksum));
-        }
-        for (name, range, checksum) in wanted {
-            let found = crc32c::crc32c(&self.part(looked, range).await?);
-            if found != checksum {
-                return Err(Error::corrupt(format!(
-                    "the kept column chunk `{name}`: expected the checksum `{checksum:08x}`, found `{found:08x}`"
-                )));
-            }
-            object.compared += 1;
-        }
-        if object.compared > 0 {
-            object.checked.push("checksums".into());
-        }
-        Ok(())
-    }
-
-    /// Computes the new columns again.
-    async fn recompute(&self, looked: &Looked, before: &Before, run: &Run, object: &mut VerifiedObject) -> Result<()> {
-        let Some(fused) = &before.fused else { return Ok(()) };
-        let (old, names) = match &before.former {
-            Some(former) => (former.file.clone(), fused.reads.clone()),
-            // The inputs as they are called now.
-            None => (looked.file.clone(), fused.reads.iter().map(|name| new_name(fused, name)).collect()),
-        };
-        let results: Vec<String> = fused.change.adds.iter().map(|add| add.field.name().clone()).collect();
-        let inputs = read::ranges(&old, &names)?;
-        let outputs = read::ranges(&looked.file, &results)?;
-        for (row_group, (needs, made)) in inputs.iter().zip(&outputs).enumerate() {
+        if depth == Depth::Full && !object.checked.iter().any(|checked| checked == "bytes") {
             run.check()?;
-            let inputs = self.fetch_needed(looked, before.former.as_ref(), needs).await?;
-            let outputs = self.fetch_needed(looked, None, made).await?;
-            let (old, new, names, results) = (old.clone(), looked.file.clone(), names.clone(), results.clone());
-            let (fused, binder) = (fused.clone(), self.binder.clone());
-            on_pool(move || {
-                let place = || format!("row group `{row_group}`");
-                let input = read::batch(&old, row_group, &names, &inputs).context(place)?;
-                let input = renamed(&input, &fused.reads)?;
-                let expected = binder.evaluate(&fused, &input).context(place)?;
-                let found = read::batch(&new, row_group, &results, &outputs).context(place)?;
-                for (name, (expected, found)) in results.iter().zip(expected.columns().iter().zip(found.columns())) {
-                    if expected.data_type().equals_datatype(found.data_type()) && expected.to_data() != found.to_data()
-                    {
-                        return Err(Error::corrupt(format!("the new column `{name}` is not what its step computes"))
-                            .context(place()));
-                    }
-                }
-                Ok(())
-            })
-            .await?;
-            object.recomputed += 1;
-        }
-        if object.recomputed > 0 {
-            object.checked.push("new columns".into());
+            self.compare_prefix(looked, stamp, object).await?;
         }
         Ok(())
-    }
-
-    /// Bytes of the file before, or of the object as it is.
-    async fn fetch_needed(&self, looked: &Looked, former: Option<&Former>, needed: &[Range<u64>]) -> Result<Ranges> {
-        let mut parts = Vec::new();
-        for range in joined(needed) {
-            let bytes = match former {
-                Some(former) => self.former_part(looked, former, range.clone()).await?,
-                None => self.part(looked, range.clone()).await?,
-            };
-            parts.push((range, bytes));
-        }
-        Ranges::new(parts)
     }
 }
 

@@ -124,6 +124,34 @@ pub mod offset_index {
     pub const LOCATIONS: i16 = 1;
     /// `i64` of a `PageLocation`, absolute.
     pub const OFFSET: i16 = 1;
+    /// `i32` of a `PageLocation`: the page with its header.
+    pub const BYTES: i16 = 2;
+    /// `i64` of a `PageLocation`: its first row, counted in the row group.
+    pub const ROW: i16 = 3;
+}
+
+/// `ColumnIndex`: lists of one element a page.
+pub mod column_index {
+    /// `list<bool>`.
+    pub const NULL_PAGES: i16 = 1;
+    /// `list<binary>`.
+    pub const LEAST: i16 = 2;
+    /// `list<binary>`.
+    pub const GREATEST: i16 = 3;
+    /// `list<i64>`, optional.
+    pub const NULLS: i16 = 5;
+}
+
+/// `PageHeader`, `DataPageHeader` and `DataPageHeaderV2`.
+pub mod page {
+    /// `i32`: the page without its header.
+    pub const COMPRESSED_BYTES: i16 = 3;
+    /// `DataPageHeader`.
+    pub const DATA: i16 = 5;
+    /// `DataPageHeaderV2`.
+    pub const DATA_V2: i16 = 8;
+    /// `i32` of both: nulls included.
+    pub const VALUES: i16 = 1;
 }
 
 /// `BloomFilterHeader`.

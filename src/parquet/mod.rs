@@ -51,6 +51,7 @@ pub mod encode;
 pub mod encoded;
 pub mod fields;
 pub mod file;
+pub mod indexes;
 mod key_values;
 mod layout;
 mod place;

@@ -218,7 +218,7 @@ impl Placing<'_> {
 }
 
 /// An offset index whose chunk moves from one place to another.
-fn moved(bytes: &Bytes, from: u64, to: u64) -> Result<Bytes> {
+pub(super) fn moved(bytes: &Bytes, from: u64, to: u64) -> Result<Bytes> {
     if from == to {
         return Ok(bytes.clone());
     }

@@ -40,6 +40,8 @@ pub enum FindingKind {
     KeyValue,
     /// Readers that split the file would lose rows.
     Midpoint,
+    /// A page index or a bloom filter.
+    Index,
 }
 
 /// Something that is not as it should be.
@@ -113,7 +115,8 @@ pub fn compare(old: &File, new: &File, change: &Change) -> Result<Vec<Finding>> 
     Ok(findings)
 }
 
-/// The bytes that must be the same: the whole old file in a widened one, else each chunk that stays, neighbours as one.
+/// The bytes that must be the same: the whole old file in a widened one, else each chunk that stays and its bloom filter,
+/// neighbours as one.
 ///
 /// `layout` is that of the new file, never [`Layout::Auto`]: two footers alone do not tell a widened file from a contiguous one
 /// whose chunks did not move.
@@ -128,8 +131,15 @@ pub fn kept_ranges(old: &File, new: &File, change: &Change, layout: Layout) -> R
     }
     let mut kept: Vec<Kept> = Vec::new();
     for (old, new) in kept_columns(old, new, &targets) {
-        let chunks = old.chunks.iter().zip(&new.chunks);
-        kept.extend(chunks.map(|(old, new)| Kept { old: old.range.clone(), new: new.range.clone() }));
+        for (old, new) in old.chunks.iter().zip(&new.chunks) {
+            kept.push(Kept { old: old.range.clone(), new: new.range.clone() });
+            // Where the footer says how long its bloom filter is.
+            let filter =
+                |chunk: &super::Chunk| chunk.bloom_filter.and_then(|(start, length)| Some(start..start + length?));
+            if let (Some(old), Some(new)) = (filter(old), filter(new)) {
+                kept.push(Kept { old, new });
+            }
+        }
     }
     kept.retain(|kept| !kept.old.is_empty());
     kept.sort_by_key(|kept| (kept.old.start, kept.new.start));
@@ -145,7 +155,7 @@ pub fn kept_ranges(old: &File, new: &File, change: &Change, layout: Layout) -> R
 }
 
 /// Leaves that stay, in the old and in the new file; those that are not found are a matter of the schema.
-fn kept_columns<'a>(old: &'a File, new: &'a File, targets: &[Target]) -> Vec<(&'a Column, &'a Column)> {
+pub(super) fn kept_columns<'a>(old: &'a File, new: &'a File, targets: &[Target]) -> Vec<(&'a Column, &'a Column)> {
     let mut columns = Vec::new();
     for (target, root) in targets.iter().zip(new.roots()) {
         let Origin::Kept(kept) = target.origin else { continue };

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use object_store::{Attribute, Attributes, TagSet};
 use serde::{Deserialize, Serialize};
 
+use super::checksum::Checksum;
 use super::object::{ETag, ObjectMeta};
 
 /// The metadata key under which a rewrite leaves the id of its run, so that a lost answer can be told from somebody else's
@@ -63,6 +64,8 @@ pub struct Inspected {
     pub meta: ObjectMeta,
     /// What is to be said again.
     pub carried: Carried,
+    /// The checksum of the whole content that the service keeps, where it does.
+    pub whole: Option<Checksum>,
     /// In an archive: it cannot be read before somebody restores it.
     pub archived: bool,
     /// Under a retention period or a legal hold, which a rewrite would not have.

@@ -26,6 +26,7 @@
 mod attempts;
 mod backend;
 mod carried;
+mod checksum;
 pub mod clock;
 mod copying;
 #[doc(hidden)]
@@ -61,6 +62,7 @@ use std::time::Duration;
 use object_store::memory::InMemory;
 
 pub use self::carried::{Carried, Encryption, Inspected, RUN_KEY};
+pub use self::checksum::{Checksum, Summing};
 pub use self::features::{Capabilities, ObjectVersion, Upload};
 pub use self::fence::Fence;
 pub use self::object::{Condition, ETag, Object, ObjectMeta, PutAnswer};

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import re
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -72,6 +73,8 @@ class Proxy:
     """Asked before a request is passed on; an answer is given in place of the server's."""
     notice: Callable[[Request, int], None] = lambda request, status: None
     """Told of the server's status before the program is."""
+    alter: Callable[[Request, int, bytes], bytes] = lambda request, start, content: content
+    """Changes what is sent of an object's content from the byte `start` on."""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def kinds(self, *kinds: str) -> list[Request]:
@@ -82,6 +85,7 @@ class Proxy:
         """Forgets the requests so far, and what was to be decided and noticed."""
         self.decide = lambda request: None
         self.notice = lambda request, status: None
+        self.alter = lambda request, start, content: content
         self.requests.clear()
 
 
@@ -129,6 +133,9 @@ class _Handler(BaseHTTPRequestHandler):
         dropped = {"connection", "transfer-encoding", "content-length", "date", "server"}
         said = [(name, value) for name, value in response.getheaders() if name.lower() not in dropped]
         proxy.notice(request, response.status)
+        if request.kind == "get" and response.status in (200, 206):
+            place = re.match(r"bytes (\d+)-", response.getheader("Content-Range") or "bytes 0-")
+            content = proxy.alter(request, int(place[1]) if place else 0, content)
         self.reply(response.status, said, content, response.getheader("Content-Length"))
 
     def reply(self, status: int, headers: list[tuple[str, str]], body: bytes, length: str | None = None) -> None:

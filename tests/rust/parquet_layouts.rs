@@ -13,6 +13,7 @@ use regraft::error::{Error, Kind, Result};
 use regraft::parquet::encode::{Encoder, Settings};
 use regraft::parquet::verify::{compare, kept_ranges};
 use regraft::parquet::{Add, Change, Decision, EncodedColumns, File, Layout, Parsed, Ranges, decide, rewrite};
+use regraft::parquet::{Column, indexes};
 use regraft::store::Piece;
 
 use super::parquet_footer::sample_files;
@@ -101,6 +102,34 @@ fn encoded(file: &File, fields: &[Field]) -> Result<EncodedColumns> {
     encoder.finish()
 }
 
+/// Page indexes and bloom filters: kept ones as they were, and all of them true where those of the file before are.
+fn indexes_are_true(name: &str, (old, before): (&File, &Bytes), (new, after): (&File, &Bytes), change: &Change) {
+    let read = |file: &File, bytes: &Bytes| {
+        let slice = |range: &std::ops::Range<u64>| bytes.slice(range.start as usize..range.end as usize);
+        Ranges::new(indexes::ranges(file).into_iter().map(|range| (range.clone(), slice(&range)))).expect("ranges")
+    };
+    let (was, is) = (read(old, before), read(new, after));
+    assert_eq!(indexes::compare(old, &was, new, &is, change).expect("compared"), [], "{name}");
+    let leaves = |file: &File| 0..file.columns().len();
+    let mut wrong = indexes::check(old, &was, leaves(old)).expect("checked");
+    for finding in &wrong {
+        println!("{name}, before: {}", finding.message);
+    }
+    let paths = |columns: &[Column]| columns.iter().map(|column| column.path.clone()).collect::<Vec<_>>();
+    let known = paths(old.columns());
+    let added = leaves(new).filter(|leaf| !known.contains(&new.columns()[*leaf].path) && wrong.is_empty());
+    wrong = indexes::check(new, &is, if wrong.is_empty() { leaves(new).collect() } else { added.collect::<Vec<_>>() })
+        .expect("checked");
+    assert_eq!(wrong, [], "{name}");
+    for (leaf, column) in new.columns().iter().enumerate() {
+        for (row_group, chunk) in column.chunks.iter().enumerate() {
+            let bytes = after.slice(chunk.range.start as usize..chunk.range.end as usize);
+            let found = indexes::check_pages(new, &is, row_group, leaf, &bytes).expect("checked");
+            assert_eq!(found, None, "{name}");
+        }
+    }
+}
+
 fn changed(name: &str, old: &Bytes, change: &Change, layout: Layout) -> Result<(Bytes, Decision)> {
     let file = parsed(name, old)?;
     let fields: Vec<Field> = change.adds.iter().map(|add| add.field.clone()).collect();
@@ -118,6 +147,7 @@ fn changed(name: &str, old: &Bytes, change: &Change, layout: Layout) -> Result<(
     let content = Bytes::from(content);
     let result = parsed(name, &content)?;
     assert_eq!(compare(&file, &result, change)?, [], "{name}");
+    indexes_are_true(name, (&file, old), (&result, &content), change);
     for kept in kept_ranges(&file, &result, change, decision.layout)? {
         let new = content.slice(kept.new.start as usize..kept.new.end as usize);
         assert_eq!(new, slice(&kept.old), "{name}");

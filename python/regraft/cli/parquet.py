@@ -103,14 +103,15 @@ def verify(
     run: _Run = None,
     sample: Annotated[float | None, typer.Option("--sample", help="Fraction of the files, for instance 0.01.")] = None,
     seed: Annotated[int, typer.Option("--seed", help="Which sample.")] = 0,
+    full: Annotated[bool, typer.Option("--full", help="Read and prove the columns that no step reads, too.")] = False,
     settings: _Set = None,
     as_json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Check migrated files: untouched columns byte for byte, new columns computed again."""
-    migrations = _open(config, settings)
-    checked = migrations.verify(sample, run=run, seed=seed, progress=progress_option(as_json=as_json, quiet=quiet))
+    """Check migrated files: schema, page indexes, untouched columns, new columns computed again."""
+    migrations, progress = _open(config, settings), progress_option(as_json=as_json, quiet=quiet)
+    checked = migrations.verify(sample, run=run, seed=seed, full=full, progress=progress)
     emit(checked, as_json=as_json)
     if checked.failed:
         raise typer.Exit(FAILED_ITEMS)

@@ -6,11 +6,12 @@ use chrono::DateTime;
 
 use super::{Answer, S3, encoded};
 use crate::store::carried::{Carried, Encryption, Inspected, RUN_KEY};
+use crate::store::checksum::Checksum;
 use crate::store::clock;
 use crate::store::object::{ETag, ObjectMeta};
 
 const METADATA: &str = "x-amz-meta-";
-/// Checksums that are made here; the service makes `CRC64NVME` by itself where nothing else is asked.
+/// Checksums that are asked for again; the service makes `CRC64NVME` by itself where nothing else is asked.
 const CHECKSUMS: [&str; 4] = ["CRC32", "CRC32C", "SHA1", "SHA256"];
 
 /// What the answer to a HEAD says, all but the tags and grants.
@@ -54,9 +55,15 @@ pub(super) fn inspected(key: &str, answer: &Answer) -> Inspected {
         tags: BTreeMap::new(),
         grants: BTreeMap::new(),
     };
+    // Those of uploads in parts may be checksums of the parts' checksums.
+    let parts = header("x-amz-checksum-type").is_some_and(|kind| kind != "FULL_OBJECT");
+    let kept =
+        ["CRC64NVME"].into_iter().chain(CHECKSUMS).find_map(|name| Some((name, header(&checksum_header(name))?)));
+    let whole = kept.filter(|(_, value)| !parts && !value.contains('-'));
     Inspected {
         meta,
         carried,
+        whole: whole.map(|(algorithm, value)| Checksum { algorithm: algorithm.to_owned(), value }),
         archived: archived && !restored,
         locked: header("x-amz-object-lock-mode").is_some()
             || header("x-amz-object-lock-legal-hold").is_some_and(|hold| hold == "ON"),
@@ -102,34 +109,5 @@ impl S3 {
         }
         headers.extend(carried.grants.iter().map(|(name, value)| (name.clone(), value.clone())));
         headers
-    }
-}
-
-/// The checksum of `bytes` as the service writes it.
-pub(super) fn checksum(algorithm: &str, bytes: &[u8]) -> Option<String> {
-    use base64::Engine;
-    use ring::digest;
-    let digest = match algorithm {
-        "CRC32" => libdeflater::crc32(bytes).to_be_bytes().to_vec(),
-        "CRC32C" => crc32c::crc32c(bytes).to_be_bytes().to_vec(),
-        "SHA1" => digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, bytes).as_ref().to_vec(),
-        "SHA256" => digest::digest(&digest::SHA256, bytes).as_ref().to_vec(),
-        _ => return None,
-    };
-    Some(base64::engine::general_purpose::STANDARD.encode(digest))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn checksums_are_those_of_the_check_strings() {
-        // The catalogue of CRCs (Cook, RevEng) and FIPS 180: of "123456789" and "abc".
-        assert_eq!(checksum("CRC32", b"123456789").as_deref(), Some("y/Q5Jg=="));
-        assert_eq!(checksum("CRC32C", b"123456789").as_deref(), Some("4waSgw=="));
-        assert_eq!(checksum("SHA1", b"abc").as_deref(), Some("qZk+NkcGgWq6PiVxeFDCbJzQ2J0="));
-        assert_eq!(checksum("SHA256", b"abc").as_deref(), Some("ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0="));
-        assert_eq!(checksum("CRC64NVME", b""), None);
     }
 }

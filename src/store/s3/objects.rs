@@ -9,10 +9,11 @@ use object_store::signer::Method;
 use quick_xml::escape::escape;
 use serde::Deserialize;
 
-use super::carried::{checksum, checksum_header, inspected};
+use super::carried::{checksum_header, inspected};
 use super::{Call, S3};
 use crate::store::backend::{Attempt, Failure};
 use crate::store::carried::{Carried, Inspected, Written};
+use crate::store::checksum::Checksum;
 use crate::store::object::{Condition, ETag};
 
 #[derive(Deserialize)]
@@ -209,7 +210,7 @@ impl S3 {
             Condition::Matches(etag) => call.header("if-match", etag.as_str()),
         };
         if let Some(algorithm) = &carried.checksum
-            && let Some(value) = checksum(algorithm, &bytes)
+            && let Some(Checksum { value, .. }) = Checksum::of(algorithm, &bytes)
         {
             call = call.header(checksum_header(algorithm), value);
         }

@@ -8,10 +8,11 @@ use object_store::signer::Method;
 use quick_xml::escape::escape;
 use serde::Deserialize;
 
-use super::carried::{checksum, checksum_header};
+use super::carried::checksum_header;
 use super::{Call, S3, encoded};
 use crate::store::backend::{Attempt, Failure};
 use crate::store::carried::{Carried, Written};
+use crate::store::checksum::Checksum;
 use crate::store::object::ETag;
 
 /// Where a part goes.
@@ -102,7 +103,7 @@ impl S3 {
     /// Sends a part.
     pub(in crate::store) async fn send_part(&self, place: PartPlace<'_>, bytes: Bytes) -> Attempt<PartName> {
         let mut call = part_call(place);
-        let checksum = place.checksum.and_then(|algorithm| Some((algorithm, checksum(algorithm, &bytes)?)));
+        let checksum = place.checksum.and_then(|algorithm| Some((algorithm, Checksum::of(algorithm, &bytes)?.value)));
         if let Some((algorithm, value)) = &checksum {
             call = call.header(checksum_header(algorithm), value.as_str());
         }
