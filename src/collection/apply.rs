@@ -194,7 +194,7 @@ impl Collection {
                     continue;
                 };
                 let candidate = examined.candidates.remove(position);
-                if session.ledger.knows(&key, &candidate.version.etag) {
+                if session.ledger.knows(&key, &candidate.version.etag) || examined.kept.remove(&key) {
                     // A runner-up that cannot come back.
                     examined.gone.push((key.clone(), false));
                 }
@@ -203,7 +203,8 @@ impl Collection {
         }
     }
 
-    /// Settles a batch, opening the runners-up whose data come back; one that changed or went away joins the batch.
+    /// Settles a batch, opening the runners-up whose data come back, in the versions on record as long as the bucket has
+    /// them. Of those that it has not, one that changed or went away joins the batch.
     async fn settle_with_runners_up(
         &self,
         session: &mut Session,
@@ -229,9 +230,12 @@ impl Collection {
             }
             let keys: Vec<_> = missing
                 .iter()
-                .map(|key| (key.clone(), session.ledger.sources.get(key).map(|state| state.version.clone())))
+                .map(|key| {
+                    let state = session.ledger.sources.get(key);
+                    (key.clone(), state.map(|state| state.taken().unwrap_or(&state.version).clone()))
+                })
                 .collect();
-            for (key, outcome) in self.opener().open_all(&keys, run).await? {
+            for (key, outcome) in self.opener().open_recorded(&keys, run).await? {
                 let before = examined.misfits.len();
                 self.fit_outcome(session, key.clone(), outcome, true, examined).await?;
                 if examined.misfits.len() > before {

@@ -9,7 +9,7 @@ use super::Collection;
 use super::apply::LEASE_WAIT;
 use super::label::Label;
 use super::layout::show;
-use super::ledger::{Action, CommitRecord, SourceRecord};
+use super::ledger::{Action, CommitRecord, SourceRecord, SourceState};
 use super::session::Session;
 use crate::error::{Error, Result};
 use crate::ledger::{Inbox, Lease, LeaseState, Log};
@@ -179,20 +179,21 @@ impl Collection {
                 continue;
             }
             let state = owner.as_ref().and_then(|owner| ledger.sources.get(owner));
+            // What was set aside since wrote nothing.
+            let taken = |key: &String| ledger.sources.get(key).and_then(SourceState::taken);
+            let version = owner.as_ref().and_then(taken);
             let runners_up = slot
                 .iter()
                 .flat_map(|slot| &slot.claimants)
                 .filter(|claimant| Some(*claimant) != owner.as_ref())
-                .map(|claimant| {
-                    json!({"key": claimant, "etag": ledger.sources.get(claimant).map(|state| state.version.etag.clone())})
-                })
+                .map(|claimant| json!({"key": claimant, "etag": taken(claimant).map(|version| version.etag.clone())}))
                 .collect();
             found.push(Provenance {
                 label: text,
                 index,
                 key: owner,
-                etag: state.map(|state| state.version.etag.clone()),
-                version: state.and_then(|state| state.version.version.clone()),
+                etag: version.map(|version| version.etag.clone()),
+                version: version.and_then(|version| version.version.clone()),
                 commit: state.map(|state| state.commit),
                 time: state.map(|state| state.time.clone()),
                 runners_up,
@@ -247,7 +248,7 @@ impl Collection {
 
     async fn release_from_quarantine(&self, session: &mut Session, keys: &[String]) -> Result<Vec<String>> {
         session.load_all().await?;
-        let set_aside: BTreeMap<&String, &super::ledger::SourceState> = session.ledger.quarantined().collect();
+        let set_aside: BTreeMap<&String, &SourceState> = session.ledger.quarantined().collect();
         let wanted: Vec<String> = if keys.is_empty() {
             set_aside.keys().map(|key| (*key).clone()).collect()
         } else {

@@ -167,10 +167,21 @@ pub struct SourceState {
     pub labels: Vec<Label>,
     /// Set where it is set aside.
     pub quarantine: Option<Quarantine>,
+    /// The version that its labels are of, where `version` was set aside, or is to be tried again.
+    pub earlier: Option<SourceVersion>,
     /// The commit that brought this version.
     pub commit: u64,
     /// When, for people to read.
     pub time: String,
+}
+
+impl SourceState {
+    /// The version that its labels, and its values in the store, are of; `None` where none was ever taken.
+    #[must_use]
+    pub fn taken(&self) -> Option<&SourceVersion> {
+        let is_taken = self.quarantine.is_none() && !self.version.etag.is_empty();
+        self.earlier.as_ref().or_else(|| is_taken.then_some(&self.version))
+    }
 }
 
 /// A label as the ledger knows it.
@@ -272,13 +283,16 @@ impl Ledger {
         if let Some(quarantine) = &source.quarantine {
             // The regions that an earlier version of it owns stay as they are: only the new version is set aside.
             if let Some(version) = &source.version {
-                let labels = self.sources.get(&source.key).map(|state| state.labels.clone()).unwrap_or_default();
+                let before = self.sources.get(&source.key);
+                let labels = before.map(|state| state.labels.clone()).unwrap_or_default();
+                let earlier = before.and_then(SourceState::taken).filter(|_| !labels.is_empty()).cloned();
                 self.sources.insert(
                     source.key.clone(),
                     SourceState {
                         version: version.clone(),
                         labels,
                         quarantine: Some(quarantine.clone()),
+                        earlier,
                         commit: number,
                         time: time.to_owned(),
                     },
@@ -286,7 +300,8 @@ impl Ledger {
             }
             return;
         }
-        if let Some(old) = self.sources.remove(&source.key) {
+        let old = self.sources.remove(&source.key);
+        if let Some(old) = &old {
             for label in &old.labels {
                 let key = self.touch(label);
                 if let Some(slot) = self.slots.get_mut(&key) {
@@ -299,12 +314,15 @@ impl Ledger {
                 let key = self.touch(label);
                 self.slots.entry(key).or_default().claimants.insert(source.key.clone());
             }
+            // What is to be tried again is not taken yet.
+            let earlier = old.as_ref().and_then(SourceState::taken).filter(|_| version.etag.is_empty()).cloned();
             self.sources.insert(
                 source.key.clone(),
                 SourceState {
                     version: version.clone(),
                     labels: source.labels.clone(),
                     quarantine: None,
+                    earlier,
                     commit: number,
                     time: time.to_owned(),
                 },

@@ -56,6 +56,7 @@ pub mod opening;
 pub mod ownership;
 pub mod planning;
 pub mod proof;
+mod reasons;
 mod recording;
 mod redo;
 pub mod region;

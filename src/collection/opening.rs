@@ -46,6 +46,8 @@ pub struct Opened {
     pub source: Arc<Source>,
     /// Its labels along the axis.
     pub labels: Vec<Label>,
+    /// Whether it is a version that the bucket keeps beside the present object, or instead of it.
+    pub kept: bool,
 }
 
 /// What became of opening one key.
@@ -79,6 +81,28 @@ impl Opener<'_> {
         keys: &[(String, Option<SourceVersion>)],
         run: &Run,
     ) -> Result<Vec<(String, Outcome)>> {
+        self.open_each(keys, false, run).await
+    }
+
+    /// Opens `keys` as [`Opener::open_all`] does, but in the versions given as long as the bucket has them, whatever lies
+    /// there now: for data that are to be again as they were.
+    ///
+    /// # Errors
+    /// As [`Opener::open_all`].
+    pub async fn open_recorded(
+        &self,
+        keys: &[(String, Option<SourceVersion>)],
+        run: &Run,
+    ) -> Result<Vec<(String, Outcome)>> {
+        self.open_each(keys, true, run).await
+    }
+
+    async fn open_each(
+        &self,
+        keys: &[(String, Option<SourceVersion>)],
+        kept: bool,
+        run: &Run,
+    ) -> Result<Vec<(String, Outcome)>> {
         let workers = match self.config.run.workers {
             0 => 8,
             workers => workers,
@@ -86,7 +110,7 @@ impl Opener<'_> {
         let total = keys.len() as u64;
         let mut opened = Vec::with_capacity(keys.len());
         let tasks: Vec<_> =
-            keys.iter().cloned().map(|(key, version)| self.open_owned(key, version, run).boxed()).collect();
+            keys.iter().cloned().map(|(key, version)| self.open_owned(key, version, kept, run).boxed()).collect();
         let mut stream = stream::iter(tasks).buffered(workers);
         while let Some(outcome) = stream.next().await {
             let (key, outcome) = outcome?;
@@ -103,9 +127,15 @@ impl Opener<'_> {
         Ok(opened)
     }
 
-    async fn open_owned(&self, key: String, version: Option<SourceVersion>, run: &Run) -> Result<(String, Outcome)> {
+    async fn open_owned(
+        &self,
+        key: String,
+        version: Option<SourceVersion>,
+        kept: bool,
+        run: &Run,
+    ) -> Result<(String, Outcome)> {
         run.check()?;
-        let outcome = self.open(&key, version.as_ref()).await?;
+        let outcome = self.open_as(&key, version.as_ref(), kept).await?;
         Ok((key, outcome))
     }
 
@@ -114,6 +144,10 @@ impl Opener<'_> {
     /// # Errors
     /// As [`Opener::open_all`].
     pub async fn open(&self, key: &str, expected: Option<&SourceVersion>) -> Result<Outcome> {
+        self.open_as(key, expected, false).await
+    }
+
+    async fn open_as(&self, key: &str, expected: Option<&SourceVersion>, kept: bool) -> Result<Outcome> {
         // Twice at most: an object that changes between its version and its bytes is looked at again.
         for attempt in 0..3 {
             let version = match expected {
@@ -123,9 +157,19 @@ impl Opener<'_> {
                     None => return Ok(Outcome::Gone),
                 },
             };
-            match self.open_version(key, &version).await {
+            match self.open_version(key, &version, false).await {
                 Ok(opened) => return Ok(Outcome::Opened(Box::new(opened))),
                 Err(misfit) => match misfit.error.kind() {
+                    Kind::Conflict | Kind::NotFound if kept && attempt == 0 && version.version.is_some() => {
+                        match self.open_version(key, &version, true).await {
+                            Ok(opened) => return Ok(Outcome::Opened(Box::new(opened))),
+                            Err(misfit) if matches!(misfit.error.kind(), Kind::Unavailable | Kind::Internal) => {
+                                return Err(misfit.error);
+                            }
+                            // Deleted for good, or not for us to read: as it is now.
+                            Err(_) => {}
+                        }
+                    }
                     Kind::Conflict | Kind::NotFound if attempt < 2 => {}
                     Kind::NotFound => return Ok(Outcome::Gone),
                     Kind::Unavailable | Kind::Conflict | Kind::Internal => return Err(misfit.error),
@@ -136,9 +180,11 @@ impl Opener<'_> {
         Err(Error::conflict(format!("{}: it changes faster than it can be read", self.sources.url_of(key))))
     }
 
-    async fn open_version(&self, key: &str, version: &SourceVersion) -> Result<Opened, Misfit> {
+    async fn open_version(&self, key: &str, version: &SourceVersion, kept: bool) -> Result<Opened, Misfit> {
         let etag = ETag(version.etag.clone());
         let url = self.sources.url_of(key);
+        let mut version = version.clone();
+        let wanted = version.version.clone().filter(|_| kept);
         let source = match self.hook {
             None => {
                 // The version says the size: no need to ask for it again.
@@ -149,14 +195,28 @@ impl Opener<'_> {
                     version: version.version.clone(),
                     modified: version.modified.clone(),
                 };
-                let opened = Dataset::open_listed(self.sources, &listed, Limits::default()).await;
+                let opened = match &wanted {
+                    Some(wanted) => Dataset::open_kept(self.sources, &listed, wanted, Limits::default()).await,
+                    None => Dataset::open_listed(self.sources, &listed, Limits::default()).await,
+                };
                 let dataset = opened.category("unreadable")?;
+                // A listing does not name it.
+                version.version = dataset.version().map(str::to_owned).or(version.version);
                 netcdf_source::open(key, &Arc::new(dataset)).context(|| url.clone()).category("unreadable")?
             }
             Some(hook) => {
-                let input = match self.sources.local_path(key) {
-                    Some(path) => HookInput::Path(path),
-                    None => HookInput::Bytes(self.sources.get_if_match(key, &etag).await.category("unreadable")?),
+                let input = match (self.sources.local_path(key), &wanted) {
+                    (Some(path), _) => HookInput::Path(path),
+                    (None, Some(wanted)) => {
+                        self.sources.expect_version(key, wanted, &etag).await.category("unreadable")?;
+                        let read = self.sources.get_version_range(key, wanted, 0..version.size).await;
+                        HookInput::Bytes(read.category("unreadable")?)
+                    }
+                    (None, None) => {
+                        let object = self.sources.get_object_if_match(key, &etag).await.category("unreadable")?;
+                        version.version = object.meta.version.or(version.version);
+                        HookInput::Bytes(object.bytes)
+                    }
                 };
                 let hook = hook.clone();
                 let owned = key.to_owned();
@@ -173,7 +233,7 @@ impl Opener<'_> {
         let labels = labels(&source, self.config)
             .await
             .map_err(|misfit| Misfit { category: misfit.category, error: misfit.error.context(url.clone()) })?;
-        Ok(Opened { version: version.clone(), source: Arc::new(source), labels })
+        Ok(Opened { version, source: Arc::new(source), labels, kept })
     }
 }
 

@@ -91,7 +91,8 @@ pub fn resolve(
         let version_of = |candidate: &str| -> Option<&SourceVersion> {
             match changed.get(candidate) {
                 Some(arrival) => arrival.present.as_ref().map(|(version, _)| version),
-                None => ledger.sources.get(candidate).map(|state| &state.version),
+                // A version that was set aside ranks nothing: the values are those of the one before.
+                None => ledger.sources.get(candidate).map(|state| state.taken().unwrap_or(&state.version)),
             }
         };
         let best = candidates.iter().copied().max_by(|left, right| ranks.compare(left, right, &version_of));

@@ -4,7 +4,7 @@
 //! A plan opens sources without the lease, so that nothing counts the workers who die of one: `sync` and `drain` do, and a
 //! plan then leaves the source closed.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use futures::stream::StreamExt;
 use serde::Deserialize;
@@ -16,6 +16,7 @@ use super::fit::{Fitted, Misfit};
 use super::layout::show;
 use super::ledger::{Action, SourceVersion};
 use super::opening::{Outcome, version_of};
+use super::reasons::{owner_after, reason, restored};
 use super::session::{Candidate, Session, Settled};
 use crate::error::{Kind, Result};
 use crate::progress::{Progress, Run};
@@ -60,6 +61,8 @@ pub struct Examined {
     pub misfits: Vec<(String, SourceVersion, Misfit)>,
     /// Keys that are gone.
     pub gone: Vec<(String, bool)>,
+    /// Candidates that were read in the version on record, which is not the present one.
+    pub kept: BTreeSet<String>,
 }
 
 impl Collection {
@@ -259,12 +262,17 @@ impl Collection {
             Outcome::Gone => examined.gone.push((key, false)),
             Outcome::Misfit(version, misfit) => examined.misfits.push((key, version, misfit)),
             Outcome::Opened(opened) => match session.fit(&key, &opened, &self.config).await {
-                Ok(fitted) => examined.candidates.push(Candidate {
-                    key,
-                    version: opened.version,
-                    labels: opened.labels,
-                    fitted: if keep_values { fitted } else { Fitted::new() },
-                }),
+                Ok(fitted) => {
+                    if opened.kept {
+                        examined.kept.insert(key.clone());
+                    }
+                    examined.candidates.push(Candidate {
+                        key,
+                        version: opened.version,
+                        labels: opened.labels,
+                        fitted: if keep_values { fitted } else { Fitted::new() },
+                    });
+                }
                 Err(misfit) if matches!(misfit.error.kind(), Kind::Unavailable | Kind::Conflict) => {
                     return Err(misfit.error);
                 }
@@ -301,7 +309,8 @@ impl Collection {
         let refused: HashSet<&str> = misfits().map(|(key, _, _)| key.as_str()).collect();
         for candidate in examined.candidates.iter().filter(|candidate| !refused.contains(candidate.key.as_str())) {
             let done = settled.layout.actions.get(&candidate.key).cloned();
-            if done.is_none() && session.ledger.knows(&candidate.key, &candidate.version.etag) {
+            let is_known = session.ledger.knows(&candidate.key, &candidate.version.etag);
+            if done.is_none() && (is_known || examined.kept.contains(&candidate.key)) {
                 // A runner-up that comes back: the source that went away says so.
                 continue;
             }
@@ -333,13 +342,17 @@ impl Collection {
                 (None, None) => (Action::Nothing, Vec::new()),
             };
             let labels = known.map(|state| state.labels.as_slice()).unwrap_or_default();
-            let reason = if known.is_none() { "gone, and not in the ledger: nothing to do" } else { reason(action) };
+            let reason = match (known, action) {
+                (None, _) => "gone, and not in the ledger: nothing to do".to_owned(),
+                (_, Action::Restore) => restored(examined, settled, key),
+                _ => reason(action).to_owned(),
+            };
             changes.push(Change {
                 action,
                 labels: labels.iter().take(5).map(|label| show(kind, label)).collect(),
                 label_count: labels.len() as u64,
                 indices,
-                reason: reason.to_owned(),
+                reason,
                 forced: *forced,
                 ..blank(key, None)
             });
@@ -373,30 +386,4 @@ fn planned_sources(examined: &Examined, settled: &Settled) -> Vec<PlannedSource>
             labels: candidate.labels.clone(),
         })
         .collect()
-}
-
-/// Who owns a label when the batch is done.
-fn owner_after(session: &Session, settled: &Settled, label: &super::label::Label) -> Option<String> {
-    let key = label.key(session.ledger.tolerance());
-    settled
-        .resolution
-        .assignments
-        .iter()
-        .find(|assignment| assignment.label.key(session.ledger.tolerance()) == key)
-        .map_or_else(|| session.ledger.owner(label).map(str::to_owned), |assignment| assignment.after.clone())
-}
-
-fn reason(action: Action) -> &'static str {
-    match action {
-        Action::Append => "new labels behind the end of the axis",
-        Action::Insert => "new labels between others: the tail moves",
-        Action::FillSlot => "its labels have a place, and nobody owned it",
-        Action::Overwrite => "a new version, or it beats the source that owned its labels",
-        Action::Restore => "removed: a runner-up's data come back",
-        Action::Blank => "removed, and no other source holds its labels",
-        Action::RunnerUp => "another source owns its labels",
-        Action::Forget => "removed, and nothing in the store was its own",
-        Action::Nothing => "up to date",
-        Action::Quarantine => "set aside",
-    }
 }

@@ -96,7 +96,7 @@ impl Collection {
                 .sources
                 .get(&candidate.key)
                 .is_some_and(|state| state.version.etag == candidate.version.etag && state.quarantine.is_none());
-            if same {
+            if same || examined.kept.contains(&candidate.key) {
                 // A runner-up that came back: its own state does not change, only who owns its labels.
                 continue;
             }

@@ -6,8 +6,9 @@
 //! 2. Where the longer axis was not published, a tail that was moved comes back from its stage. Where it was, everything but
 //!    the record was done.
 //! 3. Every label that was announced is in doubt. Its sources are looked at as they are now: the same version is done again, a
-//!    newer one in its place, and one that is gone is gone. Labels that then belong to somebody else are written by him, and
-//!    those that belong to nobody become fill, or are cut off where readers never saw them.
+//!    newer one in its place, and one that is gone is gone. A runner-up that was coming back comes back in the version on
+//!    record, as long as the bucket has it. Labels that then belong to somebody else are written by him, and those that
+//!    belong to nobody become fill, or are cut off where readers never saw them.
 //!
 //! So it needs no source that was not part of the commit, but for those whose regions it was overwriting.
 //!
@@ -17,6 +18,7 @@
 use super::Collection;
 use super::fit::Misfit;
 use super::journal::Unfinished;
+use super::ledger::SourceState;
 use super::planning::{Examined, Work};
 use super::session::Session;
 use super::staging::Doors;
@@ -44,6 +46,11 @@ impl Collection {
         let mut work = Vec::new();
         turn.session.load(unfinished.sources.iter().map(|source| source.key.as_str())).await?;
         for source in &unfinished.sources {
+            let before = turn.session.ledger.sources.get(&source.key).and_then(SourceState::taken);
+            if before.zip(source.version.as_ref()).is_some_and(|(before, version)| before.etag == version.etag) {
+                // A runner-up that was coming back: the labels in doubt bring it again, in the same version.
+                continue;
+            }
             let item = self.look_at(&source.key, false).await?;
             let ledger = &turn.session.ledger;
             let is_done = match &item.version {

@@ -14,7 +14,7 @@ use super::elements::{place_block, without_padding};
 use super::hdf5::Container;
 use super::limits::Limits;
 use super::signature::{Format, recognise};
-use super::source::{HEAD, Source};
+use super::source::{HEAD, Origin, Source};
 use super::structure::{DataType, Group, Variable};
 use crate::error::{Context, Error, Kind, Result};
 use crate::store::{ETag, ObjectMeta, Store};
@@ -29,6 +29,7 @@ pub struct Dataset {
     library: Option<Arc<Library>>,
     root: Group,
     limits: Limits,
+    version: Option<String>,
 }
 
 /// The values of a variable, C order.
@@ -67,14 +68,35 @@ impl Dataset {
     /// # Errors
     /// As [`Dataset::open`].
     pub async fn open_listed(store: &Store, meta: &ObjectMeta, limits: Limits) -> Result<Self> {
-        let url = store.url_of(&meta.key);
-        let source = Source::open(store, meta, &limits).await?;
         let local = store.local_path(&meta.key).map(|path| (store.clone(), meta.clone(), path));
+        Self::open_from(store.url_of(&meta.key), Origin::present(store, meta), meta.size, local, limits).await
+    }
+
+    /// Opens the version `version` of the object that `meta` describes, whether or not it is the present one: a bucket that
+    /// keeps versions has it still.
+    ///
+    /// # Errors
+    /// `NotFound` where the bucket does not have it any more, `Conflict` where it is not what `meta` says, `Invalid` where no
+    /// versions are kept; otherwise as [`Dataset::open`].
+    pub async fn open_kept(store: &Store, meta: &ObjectMeta, version: &str, limits: Limits) -> Result<Self> {
+        store.expect_version(&meta.key, version, &meta.etag).await?;
+        Self::open_from(store.url_of(&meta.key), Origin::kept(store, meta, version), meta.size, None, limits).await
+    }
+
+    async fn open_from(url: String, origin: Origin, size: u64, local: Option<Local>, limits: Limits) -> Result<Self> {
+        let (source, version) = Source::open(origin, size, &limits).await?;
         // Parsing is computation, and over ranges it waits for reads: neither belongs on the runtime's workers.
-        crate::store::runtime()
+        let parsed = crate::store::runtime()
             .spawn_blocking(move || Self::parse(&url, source, local, limits))
             .await
-            .map_err(|error| Error::internal(format!("opening a NetCDF file failed: {error}")))?
+            .map_err(|error| Error::internal(format!("opening a NetCDF file failed: {error}")))?;
+        Ok(Self { version, ..parsed? })
+    }
+
+    /// The id of the version that was opened, in a bucket that keeps versions.
+    #[must_use]
+    pub fn version(&self) -> Option<&str> {
+        self.version.as_deref()
     }
 
     /// Opens the file that `bytes` are; `name` is what errors call it.
@@ -128,7 +150,7 @@ impl Dataset {
                 }
             }
         };
-        Ok(Self { name: name.to_owned(), source, container, library, root, limits })
+        Ok(Self { name: name.to_owned(), source, container, library, root, limits, version: None })
     }
 
     /// The file that `bytes` are, by the second reader alone.
@@ -137,7 +159,15 @@ impl Dataset {
         let source = Arc::new(Source::Memory(bytes));
         let library = Library::of(&source, None).map(Arc::new);
         let root = library.as_ref().map_or_else(|| Ok(Group::default()), |library| library.structure())?;
-        Ok(Self { name: name.to_owned(), source, container: None, library, root, limits: Limits::default() })
+        Ok(Self {
+            name: name.to_owned(),
+            source,
+            container: None,
+            library,
+            root,
+            limits: Limits::default(),
+            version: None,
+        })
     }
 
     /// The second reader, where the first one does not know how to read a variable.

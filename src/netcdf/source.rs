@@ -35,10 +35,7 @@ pub(crate) enum Source {
 
 #[derive(Debug)]
 pub(crate) struct Ranges {
-    store: Store,
-    key: String,
-    /// The version that was opened; `None` where the service names none.
-    etag: Option<ETag>,
+    origin: Origin,
     size: u64,
     head: Bytes,
     tail: Bytes,
@@ -47,30 +44,85 @@ pub(crate) struct Ranges {
     failure: Mutex<Option<Error>>,
 }
 
+/// Which object, in which version.
+#[derive(Debug, Clone)]
+pub(crate) struct Origin {
+    store: Store,
+    key: String,
+    content: Content,
+}
+
+#[derive(Debug, Clone)]
+enum Content {
+    /// What lies there now, which must be the version that was opened; `None` where the service names none.
+    Present(Option<ETag>),
+    /// One version that the bucket keeps, the present one or not.
+    Kept(String),
+}
+
+impl Origin {
+    /// The present object, as long as it is what `meta` says.
+    pub(crate) fn present(store: &Store, meta: &ObjectMeta) -> Self {
+        let etag = Some(meta.etag.clone()).filter(|etag| !etag.as_str().is_empty());
+        Self { store: store.clone(), key: meta.key.clone(), content: Content::Present(etag) }
+    }
+
+    /// A version that the bucket keeps.
+    pub(crate) fn kept(store: &Store, meta: &ObjectMeta, version: &str) -> Self {
+        Self { store: store.clone(), key: meta.key.clone(), content: Content::Kept(version.to_owned()) }
+    }
+
+    async fn get_ranges(&self, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        Ok(self.get_ranges_and_version(ranges).await?.0)
+    }
+
+    /// The bytes, and the id of the version that they are of, where the bucket keeps versions.
+    async fn get_ranges_and_version(&self, ranges: &[Range<u64>]) -> Result<(Vec<Bytes>, Option<String>)> {
+        match &self.content {
+            Content::Present(etag) => {
+                let (bytes, meta) = self.store.get_object_ranges(&self.key, ranges, etag.as_ref()).await?;
+                Ok((bytes, meta.and_then(|meta| meta.version)))
+            }
+            Content::Kept(version) => {
+                Ok((self.store.get_version_ranges(&self.key, version, ranges).await?, Some(version.clone())))
+            }
+        }
+    }
+
+    /// All of it, and the id of its version.
+    async fn get(&self, size: u64) -> Result<(Bytes, Option<String>)> {
+        let absent = || Error::not_found(format!("`{}` does not exist", self.store.url_of(&self.key)));
+        let object = match &self.content {
+            Content::Present(Some(etag)) => self.store.get_object_if_match(&self.key, etag).await?,
+            Content::Present(None) => self.store.get(&self.key).await?.ok_or_else(absent)?,
+            Content::Kept(version) => {
+                let bytes = self.store.get_version_range(&self.key, version, 0..size).await?;
+                return Ok((bytes, Some(version.clone())));
+            }
+        };
+        Ok((object.bytes, object.meta.version))
+    }
+}
+
 impl Source {
-    /// Reads an object, or its head and tail.
-    pub(crate) async fn open(store: &Store, meta: &ObjectMeta, limits: &Limits) -> Result<Self> {
-        let ObjectMeta { key, size, .. } = meta;
-        let etag = Some(&meta.etag).filter(|etag| !etag.as_str().is_empty());
-        if *size <= limits.whole_file {
-            let absent = || Error::not_found(format!("`{}` does not exist", store.url_of(key)));
-            return Ok(Self::Memory(match etag {
-                Some(etag) => store.get_if_match(key, etag).await?,
-                None => store.get(key).await?.ok_or_else(absent)?.bytes,
-            }));
+    /// Reads an object of `size` bytes, or its head and tail; with the id of its version, where the bucket keeps versions.
+    pub(crate) async fn open(origin: Origin, size: u64, limits: &Limits) -> Result<(Self, Option<String>)> {
+        if size <= limits.whole_file {
+            let (bytes, version) = origin.get(size).await?;
+            return Ok((Self::Memory(bytes), version));
         }
         let tail = size.saturating_sub(TAIL);
-        let mut ends = store.get_ranges(key, &[0..HEAD.min(*size), tail..*size], etag).await?.into_iter();
-        Ok(Self::Ranges(Box::new(Ranges {
-            store: store.clone(),
-            key: key.clone(),
-            etag: etag.cloned(),
-            size: *size,
+        let (ends, version) = origin.get_ranges_and_version(&[0..HEAD.min(size), tail..size]).await?;
+        let mut ends = ends.into_iter();
+        let ranges = Ranges {
+            origin,
+            size,
             head: ends.next().unwrap_or_default(),
             tail: ends.next().unwrap_or_default(),
             blocks: Mutex::default(),
             failure: Mutex::default(),
-        })))
+        };
+        Ok((Self::Ranges(Box::new(ranges)), version))
     }
 
     pub(crate) fn size(&self) -> u64 {
@@ -85,7 +137,7 @@ impl Source {
         self.check(ranges)?;
         match self {
             Self::Memory(bytes) => Ok(ranges.iter().map(|range| slice(bytes, range)).collect()),
-            Self::Ranges(object) => object.store.get_ranges(&object.key, ranges, object.etag.as_ref()).await,
+            Self::Ranges(object) => object.origin.get_ranges(ranges).await,
         }
     }
 
@@ -201,9 +253,9 @@ impl Ranges {
     /// Fetches a range on the runtime while this thread waits.
     fn wait(&self, range: Range<u64>) -> Result<Bytes> {
         let (answer, answered) = mpsc::sync_channel(1);
-        let (store, key, etag) = (self.store.clone(), self.key.clone(), self.etag.clone());
+        let origin = self.origin.clone();
         runtime().spawn(async move {
-            let bytes = store.get_ranges(&key, &[range], etag.as_ref()).await.map(|mut bytes| bytes.pop());
+            let bytes = origin.get_ranges(&[range]).await.map(|mut bytes| bytes.pop());
             // The receiver is gone only when the waiting thread is.
             let _ = answer.send(bytes);
         });

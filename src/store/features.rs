@@ -7,9 +7,9 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::faults::Operation;
-use super::object::ETag;
+use super::object::{ETag, ObjectMeta};
 use super::pieces::Piece;
-use super::reading::present;
+use super::reading::{present, together};
 use super::s3::{Marker, S3, Source};
 use super::upload::Commit;
 use super::{Replaced, Store};
@@ -136,6 +136,39 @@ impl Store {
         }
         versions.sort_by(|left, right| (right.latest, &right.modified).cmp(&(left.latest, &left.modified)));
         Ok(versions)
+    }
+
+    /// What is known of one version; `None` where it is not there.
+    ///
+    /// # Errors
+    /// `Invalid` where no versions are kept; otherwise as [`Store::get`].
+    pub async fn head_version(&self, key: &str, version: &str) -> Result<Option<ObjectMeta>> {
+        let full = self.full(key)?;
+        self.s3(key, "versions")?;
+        Ok(self.look(key, &full, Some(version)).await?.map(|found| found.meta))
+    }
+
+    /// Makes sure that a version is there and has the content `etag`.
+    ///
+    /// # Errors
+    /// `NotFound` where it is not there, or where its id is that of all objects which were written while no versions were
+    /// kept; `Conflict` where it has another content; otherwise as [`Store::head_version`].
+    pub async fn expect_version(&self, key: &str, version: &str, etag: &ETag) -> Result<()> {
+        let none = || Error::not_found(format!("`{}` has no version `{version}`", self.url_of(key)));
+        if version == "null" {
+            return Err(none());
+        }
+        let found = self.head_version(key, version).await?.ok_or_else(none)?;
+        if found.etag == *etag { Ok(()) } else { Err(self.changed(key)) }
+    }
+
+    /// Reads many ranges of one version, near ones together; answers in the order asked.
+    ///
+    /// # Errors
+    /// As [`Store::get_version_range`].
+    pub async fn get_version_ranges(&self, key: &str, version: &str, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        let read = |range| async move { Ok((self.get_version_range(key, version, range).await?, ())) };
+        Ok(together(ranges, read).await?.0)
     }
 
     /// Reads the bytes `range` of one version.

@@ -29,7 +29,15 @@ impl Store {
     /// # Errors
     /// `Conflict` when it has changed, `NotFound` when it is gone; otherwise as [`Store::get`].
     pub async fn get_if_match(&self, key: &str, etag: &ETag) -> Result<Bytes> {
-        Ok(self.unchanged(key, etag, self.fetch(key, Part::Whole, Some(etag)).await?)?.bytes)
+        Ok(self.get_object_if_match(key, etag).await?.bytes)
+    }
+
+    /// As [`Store::get_if_match`], with what the answer says of the object: its version among it.
+    ///
+    /// # Errors
+    /// As [`Store::get_if_match`].
+    pub async fn get_object_if_match(&self, key: &str, etag: &ETag) -> Result<Object> {
+        self.unchanged(key, etag, self.fetch(key, Part::Whole, Some(etag)).await?)
     }
 
     /// Reads the bytes `range`; `None` when there is no object.
@@ -57,25 +65,28 @@ impl Store {
     /// `Conflict` when `if_match` is given and the object has changed, `NotFound` when there is none, `Invalid` when a
     /// range is not inside the object; otherwise as [`Store::get`].
     pub async fn get_ranges(&self, key: &str, ranges: &[Range<u64>], if_match: Option<&ETag>) -> Result<Vec<Bytes>> {
-        let mut answers = vec![Bytes::new(); ranges.len()];
-        let mut reads = stream::iter(ranges::coalesce(ranges))
-            .map(|read| async move {
-                let outcome = self.fetch(key, Part::Range(read.range.clone()), if_match).await?;
-                let object = match if_match {
-                    Some(etag) => self.unchanged(key, etag, outcome)?,
-                    None => present(outcome)?.ok_or_else(|| self.gone(key))?,
-                };
-                Ok::<_, Error>((read, object.bytes))
-            })
-            .buffer_unordered(CONCURRENT);
-        while let Some((read, bytes)) = reads.try_next().await? {
-            for index in read.serves {
-                let start = (ranges[index].start - read.range.start) as usize;
-                let length = (ranges[index].end - ranges[index].start) as usize;
-                answers[index] = bytes.slice(start..start + length);
-            }
-        }
-        Ok(answers)
+        Ok(self.get_object_ranges(key, ranges, if_match).await?.0)
+    }
+
+    /// As [`Store::get_ranges`], with what one of the answers says of the object; `None` where no range was asked for.
+    ///
+    /// # Errors
+    /// As [`Store::get_ranges`].
+    pub async fn get_object_ranges(
+        &self,
+        key: &str,
+        ranges: &[Range<u64>],
+        if_match: Option<&ETag>,
+    ) -> Result<(Vec<Bytes>, Option<ObjectMeta>)> {
+        let read = |range| async move {
+            let outcome = self.fetch(key, Part::Range(range), if_match).await?;
+            let object = match if_match {
+                Some(etag) => self.unchanged(key, etag, outcome)?,
+                None => present(outcome)?.ok_or_else(|| self.gone(key))?,
+            };
+            Ok((object.bytes, object.meta))
+        };
+        together(ranges, read).await
     }
 
     /// An object's metadata; `None` when there is none.
@@ -154,6 +165,30 @@ impl Store {
             Outcome::Absent => Err(self.gone(key)),
         }
     }
+}
+
+/// Reads ranges, near ones together, several side by side; the parts in the order asked, and what one answer said besides.
+pub(super) async fn together<T, F: Future<Output = Result<(Bytes, T)>>>(
+    wanted: &[Range<u64>],
+    read: impl Fn(Range<u64>) -> F,
+) -> Result<(Vec<Bytes>, Option<T>)> {
+    let mut answers = vec![Bytes::new(); wanted.len()];
+    let mut told = None;
+    let mut reads = stream::iter(ranges::coalesce(wanted))
+        .map(|part| {
+            let answer = read(part.range.clone());
+            async move { answer.await.map(|answer| (part, answer)) }
+        })
+        .buffer_unordered(CONCURRENT);
+    while let Some((part, (bytes, said))) = reads.try_next().await? {
+        for index in part.serves {
+            let start = (wanted[index].start - part.range.start) as usize;
+            let length = (wanted[index].end - wanted[index].start) as usize;
+            answers[index] = bytes.slice(start..start + length);
+        }
+        told.get_or_insert(said);
+    }
+    Ok((answers, told))
 }
 
 pub(super) fn present<T>(outcome: Outcome<T>) -> Result<Option<T>> {

@@ -9,15 +9,15 @@ use regraft::store::faults::{Fault, Faults, Operation};
 use crate::coordination_model::{Shape, World, drain, sync};
 
 /// Lets some changing requests through, then the process is dead.
-struct DiesAt {
-    is_armed: AtomicBool,
+pub(crate) struct DiesAt {
+    pub(crate) is_armed: AtomicBool,
     changes: AtomicUsize,
     limit: usize,
     last_is_done: bool,
 }
 
 impl DiesAt {
-    fn new(limit: usize, last_is_done: bool) -> Arc<Self> {
+    pub(crate) fn new(limit: usize, last_is_done: bool) -> Arc<Self> {
         Arc::new(Self { is_armed: AtomicBool::new(false), changes: AtomicUsize::new(0), limit, last_is_done })
     }
 }

@@ -102,6 +102,8 @@ pub(crate) struct World {
     pub(crate) seen: BTreeSet<i64>,
     /// Time to live of the lease, in seconds.
     pub(crate) ttl: f64,
+    /// Commits between two checkpoints.
+    pub(crate) checkpoint: u64,
 }
 
 impl World {
@@ -121,7 +123,16 @@ impl World {
         directory: Option<tempfile::TempDir>,
         shape: Shape,
     ) -> Self {
-        Self { root, shape, _directory: directory, options, bucket: BTreeMap::new(), seen: BTreeSet::new(), ttl: 60.0 }
+        Self {
+            root,
+            shape,
+            _directory: directory,
+            options,
+            bucket: BTreeMap::new(),
+            seen: BTreeSet::new(),
+            ttl: 60.0,
+            checkpoint: 100,
+        }
     }
 
     pub(crate) fn collection(&self) -> Collection {
@@ -150,7 +161,7 @@ impl World {
                 "winner": {"priority": ["a*", "b*", "c*", "d*", "e*"]},
             },
             "guards": {"shrink": "allow"},
-            "run": {"lease": self.ttl, "batch": {"files": self.shape.batch}},
+            "run": {"lease": self.ttl, "batch": {"files": self.shape.batch}, "checkpoint": self.checkpoint},
         });
         let config = Config::from_json(&config.to_string()).expect("a configuration");
         Collection::new(config, Some(Arc::new(Texts))).expect("a collection")

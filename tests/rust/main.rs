@@ -15,6 +15,7 @@ mod parquet_footer;
 mod parquet_layouts;
 mod processes;
 mod requests;
+mod runners_up;
 mod servers;
 mod store;
 mod store_answers;

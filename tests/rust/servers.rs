@@ -21,6 +21,7 @@ use crate::coordination::racers_lose_nothing as workers_lose_nothing;
 use crate::coordination_model::{Shape, World};
 use crate::lease::holders_exclude_each_other;
 use crate::ledger::racers_lose_nothing;
+use crate::runners_up::{a_worker_may_die_while_a_version_comes_back, runners_up_come_back_by_version};
 use crate::store_contract::{Names, contract, large_objects_come_back};
 use crate::store_faults::lost_answers_are_resolved;
 use crate::store_replace::{probing, replacing, replacing_on_s3, versions_come_back};
@@ -201,6 +202,9 @@ fn server_keeps_the_contract(server: &Server, names: Names) {
         versions_come_back(&store).await;
         probing(&store, &[]).await;
     });
+    let kept = |name: &str| World::at(format!("s3://versions/{name}"), server.options(), None, Shape::default());
+    runners_up_come_back_by_version(kept);
+    a_worker_may_die_while_a_version_comes_back(kept);
     let world = |name: &str| {
         World::at(format!("s3://contract/{name}"), server.options(), None, Shape { chunk: 5, ..Shape::default() })
     };

@@ -363,6 +363,15 @@ pub(crate) async fn versions_come_back(store: &Store) {
         assert_eq!(Some(&versions[1].version), one.version.as_ref());
 
         let old = one.version.expect("a version");
+        let ends = [900..1000, 0..10];
+        let read = store.get_version_ranges(&key, &old, &ends).await.expect("ranges");
+        assert!(read.iter().zip(&ends).all(|(read, range)| *read == first[range.start as usize..range.end as usize]));
+        assert_eq!(store.head_version(&key, &old).await.expect("head").map(|meta| meta.etag), Some(one.etag.clone()));
+        store.expect_version(&key, &old, &one.etag).await.expect("it is there");
+        let error = store.expect_version(&key, &old, &two.etag).await.expect_err("another content");
+        assert_eq!(error.kind(), Kind::Conflict, "{error}");
+        let error = store.expect_version(&key, "null", &one.etag).await.expect_err("no version");
+        assert_eq!(error.kind(), Kind::NotFound, "{error}");
         let error = store.restore_version(&key, &old, &one.etag, true, "back").await.expect_err("changed since");
         assert_eq!(error.kind(), Kind::Conflict, "{error}");
         let back = store.restore_version(&key, &old, &two.etag, true, "back").await.expect("restored");

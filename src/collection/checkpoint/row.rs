@@ -69,6 +69,7 @@ impl Row for SourceRow {
                 (None, false) => "in_store".to_owned(),
             })
         };
+        let earlier = |row: &Self| row.state.as_ref().and_then(|state| state.earlier.clone());
         let labels = |row: &Self| row.state.as_ref().map(|state| state.labels.iter().map(exact).collect());
         let keys =
             |row: &Self| row.state.as_ref().map(|state| state.labels.iter().map(readable).collect::<Vec<String>>());
@@ -89,6 +90,10 @@ impl Row for SourceRow {
                 integer("attempts", rows, |row| Some(i64::from(quarantine(row)?.attempts))),
                 integer("commit", rows, |row| row.state.as_ref().map(|state| state.commit as i64)),
                 text("time", rows, |row| row.state.as_ref().map(|state| state.time.clone())),
+                text("earlier_etag", rows, |row| Some(earlier(row)?.etag)),
+                text("earlier_version", rows, |row| earlier(row)?.version),
+                integer("earlier_size", rows, |row| i64::try_from(earlier(row)?.size).ok()),
+                text("earlier_modified", rows, |row| earlier(row)?.modified),
                 boolean("gone", rows, |row| Some(row.is_gone())),
             ],
         }
@@ -96,6 +101,7 @@ impl Row for SourceRow {
 
     fn rows(table: Table) -> Result<Vec<Self>> {
         let mut columns = Columns { table };
+        let mut earlier = columns.earlier()?.into_iter();
         let (keys, etags, versions) = (columns.text("key")?, columns.text("etag")?, columns.text("version")?);
         let (sizes, modified, labels) =
             (columns.integer("size")?, columns.text("modified")?, columns.texts("label_keys")?);
@@ -112,6 +118,7 @@ impl Row for SourceRow {
                 else {
                     return Err(short());
                 };
+                let earlier = earlier.next().ok_or_else(short)?;
                 let ((((((message, hint), attempts), runner_up), commit), time), gone) = more;
                 let key = key.ok_or_else(short)?;
                 if gone == Some(true) {
@@ -133,6 +140,7 @@ impl Row for SourceRow {
                     },
                     labels: labels.iter().map(|label| parsed(label)).collect::<Result<_>>()?,
                     quarantine,
+                    earlier,
                     commit: commit.and_then(|commit| u64::try_from(commit).ok()).ok_or_else(short)?,
                     time: time.unwrap_or_default(),
                 };
@@ -197,6 +205,22 @@ impl Columns {
     fn take(&mut self, name: &str) -> Option<Column> {
         let at = self.table.columns.iter().position(|(given, _)| given == name)?;
         Some(self.table.columns.swap_remove(at).1)
+    }
+
+    /// The versions of before, where later ones were set aside.
+    fn earlier(&mut self) -> Result<Vec<Option<SourceVersion>>> {
+        let (etags, versions) = (self.text("earlier_etag")?, self.text("earlier_version")?);
+        let (sizes, modified) = (self.integer("earlier_size")?, self.text("earlier_modified")?);
+        etags
+            .into_iter()
+            .zip(versions)
+            .zip(sizes.into_iter().zip(modified))
+            .map(|((etag, version), (size, modified))| {
+                let Some(etag) = etag else { return Ok(None) };
+                let size = size.and_then(|size| u64::try_from(size).ok()).ok_or_else(short)?;
+                Ok(Some(SourceVersion { etag, version, size, modified }))
+            })
+            .collect()
     }
 
     fn text(&mut self, name: &str) -> Result<Vec<Option<String>>> {
@@ -338,7 +362,8 @@ mod tests {
                 category: "grid".into(), message: "other".into(), hint: (attempts % 2 == 0).then(|| "mend".into()), attempts,
             });
             let version = SourceVersion { etag: "\"e\"".into(), version: (kind == 2).then(|| "v".into()), size: 7, modified: None };
-            let state = SourceState { version, labels: held.clone(), quarantine, commit: 3, time: "2020".into() };
+            let earlier = quarantine.as_ref().map(|_| SourceVersion { etag: "before".into(), ..version.clone() });
+            let state = SourceState { version, labels: held.clone(), quarantine, earlier, commit: 3, time: "2020".into() };
             let row = SourceRow { key: key.clone(), runner_up: runner_up && kind != 3, state: (kind != 3).then_some(state) };
             let rows = vec![row.clone(), row];
             prop_assert_eq!(SourceRow::rows(SourceRow::table(&rows)).unwrap(), rows);
