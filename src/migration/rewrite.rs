@@ -363,7 +363,7 @@ impl Migrations {
 }
 
 /// What a rewrite cannot carry over, or must not touch.
-fn refuse_what_would_be_lost(inspected: &Inspected) -> Result<()> {
+pub(super) fn refuse_what_would_be_lost(inspected: &Inspected) -> Result<()> {
     if inspected.archived {
         return Err(Error::invalid("the object is in an archive").hint("restore it first, then run again"));
     }
@@ -374,6 +374,10 @@ fn refuse_what_would_be_lost(inspected: &Inspected) -> Result<()> {
     if inspected.customer_key {
         return Err(Error::invalid("the object is encrypted with a key that only you have (SSE-C)")
             .hint("write it again with a key of the service, or leave it out"));
+    }
+    if inspected.tags_unread {
+        return Err(Error::invalid("the object has tags, which cannot be carried over on this kind of storage")
+            .hint("take them away, and set them again afterwards; metadata are carried over"));
     }
     Ok(())
 }

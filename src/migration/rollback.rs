@@ -14,12 +14,12 @@ use super::Migrations;
 use super::document::State;
 use super::estimate::Place;
 use super::report::{Estimate, ObjectReport, Report};
-use super::rewrite::keeps_prefix;
+use super::rewrite::{keeps_prefix, refuse_what_would_be_lost};
 use super::runs::{Recorder, RunRecord, check_run, new_run};
 use super::scan::{Looked, Sight};
 use super::stamp::Stamp;
 use super::throttle::Throttle;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Context, Error, Kind, Result};
 use crate::progress::Run;
 use crate::store::Replaced;
 
@@ -236,6 +236,7 @@ impl Migrations {
         }
         let inspected = self.inspect(key).await?;
         let inspected = inspected.ok_or_else(|| Error::conflict(format!("`{key}` was removed since")))?;
+        refuse_what_would_be_lost(&inspected).context(|| self.data.url_of(key))?;
         let mut carried = inspected.carried;
         match &previous.tag {
             Some(tag) => carried.tags.insert(self.config.version.key.clone(), tag.clone()),

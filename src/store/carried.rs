@@ -59,6 +59,7 @@ pub struct Encryption {
 
 /// An object without its body, as a rewrite must know it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a property that a service tells by itself")]
 pub struct Inspected {
     /// Key, size, `ETag`, version.
     pub meta: ObjectMeta,
@@ -72,6 +73,8 @@ pub struct Inspected {
     pub locked: bool,
     /// Encrypted with a key that only the customer has.
     pub customer_key: bool,
+    /// It has tags, and they cannot be read, so that they would be lost.
+    pub tags_unread: bool,
 }
 
 /// A committed write.

@@ -25,6 +25,8 @@ pub(super) struct Heard {
     pub(super) no_keys: bool,
     /// Where the bucket is, when the answer said so.
     pub(super) region: Option<String>,
+    /// How many tags the object has, when the answer said so (Azure).
+    pub(super) tags: u64,
 }
 
 tokio::task_local! {
@@ -89,6 +91,11 @@ impl HttpService for Listening {
                     .get("x-amz-bucket-region")
                     .and_then(|region| region.to_str().ok())
                     .map(str::to_owned),
+                tags: response
+                    .headers()
+                    .get("x-ms-tag-count")
+                    .and_then(|count| count.to_str().ok()?.parse().ok())
+                    .unwrap_or_default(),
             },
             Err(_) => Heard::default(),
         });

@@ -205,9 +205,11 @@ impl Backend for Remote {
 
     async fn inspect(&self, key: &str) -> Attempt<Inspected> {
         let path = path_of(key)?;
-        let answer = answered(self.store.get_opts(&path, GetOptions { head: true, ..GetOptions::default() })).await?;
+        let options = GetOptions { head: true, ..GetOptions::default() };
+        let (answer, heard) = listen(self.store.get_opts(&path, options)).await;
+        let answer = answer.map_err(|error| failure(&error, &heard))?;
         let carried = carried::from_attributes(&answer.attributes);
-        Ok(Inspected { meta: meta_of(&answer.meta), carried, ..Inspected::default() })
+        Ok(Inspected { meta: meta_of(&answer.meta), carried, tags_unread: heard.tags > 0, ..Inspected::default() })
     }
 
     async fn put_carried(&self, key: &str, bytes: Bytes, condition: &Condition, carried: &Carried) -> Attempt<Written> {

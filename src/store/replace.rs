@@ -18,8 +18,8 @@
 //! bytes are ours (others), or where its name is one that we gave (files).
 //!
 //! # Caveats
-//! A content that is joined in memory is refused above 1 GiB. Azure's tags cannot be read through `object_store`: they are
-//! lost. On files, hard links keep the old content, and extended attributes are not kept.
+//! A content that is joined in memory is refused above 1 GiB. Azure's tags cannot be read through `object_store`: where
+//! there are any, [`Inspected::tags_unread`] says so (Azure tells their number to whoever may read them). On files, hard links keep the old content, and extended attributes are not kept.
 
 use std::ops::Range;
 use std::sync::PoisonError;

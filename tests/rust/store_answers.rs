@@ -1,7 +1,7 @@
 //! What each answer of a service leads to, against a service that answers from a script.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -33,6 +33,15 @@ fn body(text: &str) -> Answer {
 
 /// A bucket behind the script, and the first lines of the requests that it heard.
 fn scripted(answers: Vec<Answer>) -> (Store, Arc<Mutex<Vec<String>>>) {
+    let (address, heard) = serving(answers);
+    let options = [("endpoint", format!("http://{address}")), ("skip_signature", "true".to_owned())];
+    let options: StorageOptions = options.map(|(name, value)| (name.to_owned(), value)).into();
+    let store = Store::open("s3://b/p", &options).expect("opens");
+    (store.with_patience(5, Duration::from_mins(1)), heard)
+}
+
+/// A service that answers from the script.
+fn serving(answers: Vec<Answer>) -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address");
     let heard = Arc::new(Mutex::new(Vec::new()));
@@ -43,10 +52,7 @@ fn scripted(answers: Vec<Answer>) -> (Store, Arc<Mutex<Vec<String>>>) {
             requests.lock().expect("no panic").push(serve(stream, &answer));
         }
     });
-    let options = [("endpoint", format!("http://{address}")), ("skip_signature", "true".to_owned())];
-    let options: StorageOptions = options.map(|(name, value)| (name.to_owned(), value)).into();
-    let store = Store::open("s3://b/p", &options).expect("opens");
-    (store.with_patience(5, Duration::from_mins(1)), heard)
+    (address, heard)
 }
 
 fn serve(mut stream: TcpStream, answer: &Answer) -> String {
@@ -175,4 +181,23 @@ fn encrypted_connections_need_nothing_set_up() {
     let error = block_on(secure.get("k")).unwrap_err();
     assert_eq!(error.kind(), Kind::Unavailable);
     assert!(error.message().contains("refused"), "{error}");
+}
+
+#[test]
+fn tags_of_azure_are_noticed_since_they_would_be_lost() {
+    for (tags, unread) in [("\r\nx-ms-tag-count: 2", true), ("\r\nx-ms-tag-count: 0", false), ("", false)] {
+        let line: &'static str = format!("200 OK{tags}").leak();
+        let (address, heard) = serving(vec![status(line)]);
+        let options = [
+            ("endpoint", format!("http://{address}")),
+            ("account_name", "a".to_owned()),
+            ("skip_signature", "true".to_owned()),
+            ("allow_http", "true".to_owned()),
+        ];
+        let options: StorageOptions = options.map(|(name, value)| (name.to_owned(), value)).into();
+        let store = Store::open("az://c/p", &options).expect("opens");
+        let found = block_on(store.inspect("k")).expect("inspected").expect("present");
+        assert_eq!(found.tags_unread, unread, "{tags:?}");
+        assert!(heard.lock().unwrap()[0].starts_with("HEAD /c/p/k"), "{heard:?}");
+    }
 }

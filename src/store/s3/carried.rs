@@ -68,6 +68,7 @@ pub(super) fn inspected(key: &str, answer: &Answer) -> Inspected {
         locked: header("x-amz-object-lock-mode").is_some()
             || header("x-amz-object-lock-legal-hold").is_some_and(|hold| hold == "ON"),
         customer_key: header("x-amz-server-side-encryption-customer-algorithm").is_some(),
+        tags_unread: false,
     }
 }
 
