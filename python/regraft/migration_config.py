@@ -78,6 +78,9 @@ class DataConfig(_Model):
     """End of the keys; empty takes every end."""
     contains: str = ""
     """Text that the file's name contains."""
+    sidecars: Literal["refuse", "keep"] = "refuse"
+    """What becomes of a `_metadata` file, which repeats the footers of all files and would be wrong after the migration.
+    `refuse`: nothing is migrated while it is there; `keep`: you write it again afterwards."""
 
 
 class VersionConfig(_Model):

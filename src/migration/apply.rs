@@ -39,6 +39,7 @@ impl Migrations {
     pub async fn apply(&self, plan: &Plan, options: &ApplyOptions, run: &Run) -> Result<Report> {
         let (began, usage_before) = (Instant::now(), self.data.counters().usage());
         self.check_plan(plan)?;
+        self.refuse_sidecars(plan).await?;
         let (number, count) = options.shard.unwrap_or((1, 1));
         let objects = plan.shard(number, count)?;
         let estimate = self.estimate(plan, &objects).await?;

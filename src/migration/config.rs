@@ -68,6 +68,20 @@ pub struct DataConfig {
     /// Text that the last segment of the key contains.
     #[serde(default)]
     pub contains: Option<String>,
+    /// What becomes of a `_metadata` file that the migration would make lie.
+    #[serde(default)]
+    pub sidecars: Sidecars,
+}
+
+/// What becomes of a `_metadata` file that the migration would make lie.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Sidecars {
+    /// Nothing is migrated while it is there.
+    #[default]
+    Refuse,
+    /// It stays as it is; the user writes it again.
+    Keep,
 }
 
 /// Where an object says which version it has.

@@ -103,6 +103,9 @@ pub struct Plan {
     /// What to know before applying it.
     #[serde(default)]
     pub warnings: Vec<String>,
+    /// Files that tell readers about pending objects, and would tell them something wrong afterwards.
+    #[serde(default)]
+    pub sidecars: Vec<String>,
     /// Sums.
     pub totals: Totals,
 }

@@ -10,10 +10,11 @@
 //! |---|---|
 //! | [`config`], [`step`] | what are the steps, and what computes them? |
 //! | [`selection`], [`scan`] | which objects are there, and which version has each? One read of the footer an object |
+//! | `sidecars` | which files would tell readers something wrong afterwards? |
 //! | [`graph`] | which steps lead from there to the target? (pure) |
-//! | [`fuse`] | the steps as one change of columns, one read, one write (pure) |
+//! | [`fuse`], `evaluate` | the steps as one change of columns, one read, one write (pure) |
 //! | [`estimate`], [`cost`] | bytes, requests, seconds and dollars (pure) |
-//! | [`planning`] | the plan: plain data in [`document`] (and [`report`]) that is saved, reviewed, cut into shards |
+//! | [`planning`], [`status`], `totals` | the plan: plain data in [`document`] (and [`report`]) that is saved, reviewed, cut into shards |
 //! | [`rewrite`], `grants` | one object: read inputs, compute, encode, commit; with what others were granted |
 //! | [`apply`], [`throttle`], `sweep` | all objects of a plan, so many at once |
 //! | [`runs`] | what each run did, for people and for `verify` and `roll_back` |
@@ -48,6 +49,7 @@ pub mod cost;
 mod deep;
 pub mod document;
 pub mod estimate;
+mod evaluate;
 pub mod fetch;
 mod former;
 pub mod fuse;
@@ -62,10 +64,13 @@ pub mod rollback;
 pub mod runs;
 pub mod scan;
 pub mod selection;
+mod sidecars;
 pub mod stamp;
+pub mod status;
 pub mod step;
 mod sweep;
 pub mod throttle;
+mod totals;
 pub mod verify;
 
 use std::sync::Arc;

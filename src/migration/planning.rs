@@ -1,18 +1,17 @@
-//! `plan` and `status`: what would be done, without writing anything.
+//! `plan`: what would be done, without writing anything.
 
 use std::collections::BTreeMap;
-use std::num::NonZero;
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use super::Migrations;
 use super::cost::Requests;
-use super::document::{EditedStep, Plan, PlannedObject, PlannedStep, SCHEMA_VERSION, State, Totals, Trouble};
-use super::estimate::{Place, Rate, new_bytes, note, work};
+use super::document::{EditedStep, Plan, PlannedObject, PlannedStep, SCHEMA_VERSION, State, Trouble};
+use super::estimate::{Place, new_bytes, note, work};
 use super::fetch::batches;
 use super::graph::Way;
-use super::runs::{RunRecord, RunSummary};
 use super::scan::{Looked, Sight, VersionPlace};
+use super::sidecars;
 use crate::error::{Error, Kind, Result};
 use crate::parquet::{Layout, decide};
 use crate::progress::Run;
@@ -36,38 +35,6 @@ pub struct PlanRequest {
     pub repair: bool,
 }
 
-/// The state of a data set, as JSON for people.
-#[derive(Debug, Clone, Serialize)]
-pub struct Status {
-    /// [`SCHEMA_VERSION`].
-    pub schema_version: u32,
-    /// `parquet-status`.
-    pub kind: String,
-    /// Name of the migration set.
-    pub set: String,
-    /// URL of the data set.
-    pub data: String,
-    /// The version to reach.
-    pub target: u64,
-    /// Objects.
-    pub objects: u64,
-    /// Bytes of all objects.
-    pub bytes: u64,
-    /// Objects by version.
-    pub versions: BTreeMap<u64, u64>,
-    /// Objects by state.
-    pub states: BTreeMap<State, u64>,
-    /// Objects that cannot be migrated: key, state and why; the first hundred.
-    pub troubles: Vec<(String, State, Trouble)>,
-    /// The last runs, the latest first.
-    pub runs: Vec<RunSummary>,
-}
-
-/// Runs that a status shows.
-const SHOWN_RUNS: usize = 5;
-/// Troubles that a status shows.
-const SHOWN_TROUBLES: usize = 100;
-
 impl Migrations {
     /// Looks at the data set and says what would be done.
     ///
@@ -77,7 +44,8 @@ impl Migrations {
         let target = self.target(request.to)?;
         let place = self.place().await?;
         self.check_carry().await?;
-        let sights = self.scan(request.keys.as_deref(), request.repair, run).await?;
+        let found = self.find(request.keys.as_deref(), run).await?;
+        let sights = self.look_at(found.keys, request.repair, run).await?;
         let mut objects = Vec::with_capacity(sights.len());
         let mut edited: BTreeMap<(u64, u64, String), EditedStep> = BTreeMap::new();
         for (key, sight) in sights {
@@ -104,6 +72,8 @@ impl Migrations {
         let totals = self.totals(&objects, place).await?;
         let mut warnings = warnings(&objects);
         warnings.extend(self.grants_warning(&objects).await?);
+        let sidecars = self.sidecars(found.sidecars, request.keys.as_deref(), &objects).await?;
+        warnings.extend(sidecars::warnings(&sidecars));
         Ok(Plan {
             schema_version: SCHEMA_VERSION,
             kind: "parquet-plan".into(),
@@ -112,6 +82,7 @@ impl Migrations {
             target,
             created: clock::now_rfc3339(),
             warnings,
+            sidecars,
             objects,
             steps: self.planned_steps(),
             edited: edited.into_values().collect(),
@@ -261,80 +232,6 @@ impl Migrations {
             })
             .collect()
     }
-
-    /// Sums over the objects that are to be migrated.
-    pub(super) async fn totals(&self, objects: &[PlannedObject], place: Place) -> Result<Totals> {
-        let mut totals = Totals { objects: objects.len() as u64, ..Totals::default() };
-        for object in objects {
-            *totals.states.entry(object.state).or_default() += 1;
-        }
-        let mut pending = 0;
-        for object in objects.iter().filter(|object| object.state == State::Pending) {
-            pending += 1;
-            totals.bytes = totals.bytes.saturating_add(object.size);
-            totals.bytes_read = totals.bytes_read.saturating_add(object.bytes_read);
-            totals.bytes_copied = totals.bytes_copied.saturating_add(object.bytes_copied);
-            totals.bytes_written = totals.bytes_written.saturating_add(object.bytes_written_estimate);
-            totals.requests = totals.requests.and(object.requests);
-        }
-        let rate = self.rate(place).await?;
-        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
-        let (run, moved) = (&self.config.run, totals.bytes_read.saturating_add(totals.bytes_written));
-        totals.seconds = rate.seconds(pending, moved, run.concurrency, cores, run.rate);
-        rate.source().clone_into(&mut totals.rate_from);
-        totals.dollars = self.dollars(totals.requests, totals.seconds, totals.bytes_read);
-        Ok(totals)
-    }
-
-    /// What requests and seconds of this machine cost.
-    pub(super) fn dollars(&self, requests: Requests, seconds: f64, bytes_read: u64) -> super::cost::Dollars {
-        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
-        let prices = self.config.prices.clone().unwrap_or_default();
-        prices.dollars(requests, seconds * cores as f64, bytes_read)
-    }
-
-    /// The rate of the last run that migrated enough to tell, or what is assumed.
-    async fn rate(&self, place: Place) -> Result<Rate> {
-        const ENOUGH: u64 = 10;
-        let done = |run: &RunRecord| run.totals.as_ref().map_or(0, |totals| totals.count(State::Done));
-        let seconds = |run: &RunRecord| run.seconds.filter(|seconds| *seconds > 0.0);
-        let tells = |run: &RunRecord| run.verb == "apply" && done(run) >= ENOUGH && seconds(run).is_some();
-        let run = self.last_ended(tells).await?;
-        let measured = run.and_then(|run| {
-            let per_object = seconds(&run)? / done(&run) as f64;
-            Some(Rate::Measured { run: run.run, per_object })
-        });
-        Ok(measured.unwrap_or_else(|| Rate::assumed(place)))
-    }
-
-    /// Looks at the data set and counts versions and states.
-    ///
-    /// # Errors
-    /// As [`Migrations::plan`].
-    pub async fn status(&self, request: &PlanRequest, run: &Run) -> Result<Status> {
-        let plan = self.plan(request, run).await?;
-        let mut versions: BTreeMap<u64, u64> = BTreeMap::new();
-        for version in plan.objects.iter().filter_map(|object| object.from) {
-            *versions.entry(version).or_default() += 1;
-        }
-        let troubled = plan.objects.iter().filter(|object| object.trouble.message.is_some());
-        Ok(Status {
-            schema_version: SCHEMA_VERSION,
-            kind: "parquet-status".into(),
-            set: plan.set,
-            data: plan.data,
-            target: plan.target,
-            objects: plan.objects.len() as u64,
-            bytes: plan.objects.iter().map(|object| object.size).sum(),
-            versions,
-            states: plan.totals.states,
-            troubles: troubled
-                .take(SHOWN_TROUBLES)
-                .map(|object| (object.key.clone(), object.state, object.trouble.clone()))
-                .collect(),
-            runs: self.runs(Some(SHOWN_RUNS)).await?,
-        })
-    }
 }
 
 fn blank(meta: &ObjectMeta, target: u64, state: State) -> PlannedObject {
@@ -408,6 +305,7 @@ fn warnings(objects: &[PlannedObject]) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::document::Totals;
     use super::*;
 
     fn object(key: &str, state: State) -> PlannedObject {
@@ -427,6 +325,7 @@ mod tests {
             steps: Vec::new(),
             edited: Vec::new(),
             warnings: Vec::new(),
+            sidecars: Vec::new(),
             totals: Totals { states: [(State::Pending, 3), (State::MissingStep, 1)].into(), ..Totals::default() },
         }
     }

@@ -11,6 +11,7 @@ use futures::stream::StreamExt;
 
 use super::Migrations;
 use super::pool::on_pool;
+use super::sidecars::is_sidecar;
 use super::stamp::{STAMP_KEY, Stamp, version};
 use crate::error::{Error, Kind, Result};
 use crate::parquet::{FIRST_READ, File, Parsed};
@@ -77,6 +78,15 @@ pub enum Sight {
     Gone,
 }
 
+/// What a data set consists of.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// Its objects.
+    pub(super) keys: Vec<String>,
+    /// Files that were listed and tell readers about others.
+    pub(super) sidecars: Vec<String>,
+}
+
 /// Footers that were read lately, so that an apply after its plan does not read them again.
 #[derive(Debug, Default)]
 pub struct Footers(Mutex<Kept>);
@@ -121,10 +131,23 @@ impl Migrations {
     /// # Errors
     /// What concerns the whole data set (it cannot be listed, cancelled); what concerns one object is its [`Sight`].
     pub async fn scan(&self, keys: Option<&[String]>, tags: bool, run: &Run) -> Result<BTreeMap<String, Sight>> {
-        let keys = match keys {
-            Some(keys) => keys.iter().map(|key| self.relative_key(key)).collect::<Result<Vec<_>>>()?,
-            None => self.listed(run).await?,
-        };
+        let found = self.find(keys, run).await?;
+        self.look_at(found.keys, tags, run).await
+    }
+
+    /// The objects of the data set, or `keys`, without looking at them.
+    pub(super) async fn find(&self, keys: Option<&[String]>, run: &Run) -> Result<Found> {
+        match keys {
+            Some(keys) => {
+                let keys = keys.iter().map(|key| self.relative_key(key)).collect::<Result<Vec<_>>>()?;
+                Ok(Found { keys, sidecars: Vec::new() })
+            }
+            None => self.listed(run).await,
+        }
+    }
+
+    /// Looks at each of `keys`; by key.
+    pub(super) async fn look_at(&self, keys: Vec<String>, tags: bool, run: &Run) -> Result<BTreeMap<String, Sight>> {
         let total = keys.len() as u64;
         let mut sights = BTreeMap::new();
         let mut errors = 0;
@@ -152,9 +175,9 @@ impl Migrations {
         run.tell(&Progress { stage: stage.into(), done, total, item: item.to_owned(), errors, usage });
     }
 
-    /// Keys of the data set.
-    async fn listed(&self, run: &Run) -> Result<Vec<String>> {
-        let mut keys = Vec::new();
+    /// Keys of the data set, and what lies beside them.
+    async fn listed(&self, run: &Run) -> Result<Found> {
+        let mut found = Found::default();
         let mut seen = 0_u64;
         for prefix in self.selection.prefixes() {
             let mut listing = self.data.list(prefix, None);
@@ -166,11 +189,13 @@ impl Migrations {
                     self.tell(run, "scan", (0, 0), &meta.key, 0);
                 }
                 if self.selection.takes(&meta.key) {
-                    keys.push(meta.key);
+                    found.keys.push(meta.key);
+                } else if is_sidecar(&meta.key) {
+                    found.sidecars.push(meta.key);
                 }
             }
         }
-        Ok(keys)
+        Ok(found)
     }
 
     /// Looks at one object; again where it changes meanwhile.
