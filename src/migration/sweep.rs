@@ -6,11 +6,13 @@
 //! What falls through is for the bucket's lifecycle rule (`AbortIncompleteMultipartUpload`).
 
 use std::collections::HashSet;
+use std::ops::RangeInclusive;
 
 use futures::stream::TryStreamExt;
 
 use super::Migrations;
 use crate::error::Result;
+use crate::store::Upload;
 
 /// Runs looked back at.
 const RUNS: usize = 20;
@@ -18,8 +20,39 @@ const RUNS: usize = 20;
 const LATER: u64 = 60;
 
 impl Migrations {
-    /// Aborts uploads for `keys` that killed runs left; says how many.
+    /// Aborts uploads for `keys` that killed runs left; says how many. One request for each prefix, where there are none.
     pub(super) async fn sweep<'a>(&self, keys: impl Iterator<Item = &'a str>) -> Result<u64> {
+        let keys: HashSet<&str> = keys.collect();
+        let left = match self.left_uploads(&keys).await {
+            Ok(left) if left.is_empty() => return Ok(0),
+            left => left,
+        };
+        let alive = self.alive().await?;
+        // Who may not list uploads is told so only where a killed run may have left some.
+        if alive.is_empty() {
+            return Ok(0);
+        }
+        let mut swept = 0;
+        for upload in left? {
+            if seconds(&upload.initiated).is_some_and(|begun| alive.iter().any(|span| span.contains(&begun))) {
+                self.data.abort_upload(&upload).await?;
+                swept += 1;
+            }
+        }
+        Ok(swept)
+    }
+
+    async fn left_uploads(&self, keys: &HashSet<&str>) -> Result<Vec<Upload>> {
+        let mut left = Vec::new();
+        for prefix in self.selection.prefixes() {
+            let uploads = self.data.uploads(prefix).await?;
+            left.extend(uploads.into_iter().filter(|upload| keys.contains(upload.key.as_str())));
+        }
+        Ok(left)
+    }
+
+    /// When runs that never ended were alive.
+    async fn alive(&self) -> Result<Vec<RangeInclusive<u64>>> {
         let mut alive = Vec::new();
         for run in self.runs(Some(RUNS)).await?.iter().filter(|run| run.ended.is_none()) {
             let records: Vec<_> = self.run_store(&run.run).list("", None).try_collect().await?;
@@ -28,18 +61,7 @@ impl Migrations {
                 alive.push(*first..=last + LATER);
             }
         }
-        if alive.is_empty() {
-            return Ok(0);
-        }
-        let keys: HashSet<&str> = keys.collect();
-        let mut swept = 0;
-        for prefix in self.selection.prefixes() {
-            let ours = |key: &str, begun: &str| {
-                keys.contains(key) && seconds(begun).is_some_and(|begun| alive.iter().any(|span| span.contains(&begun)))
-            };
-            swept += self.data.sweep_uploads(prefix, |upload| ours(&upload.key, &upload.initiated)).await?;
-        }
-        Ok(swept)
+        Ok(alive)
     }
 }
 

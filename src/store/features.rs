@@ -253,22 +253,17 @@ impl Store {
         Ok(uploads)
     }
 
-    /// Aborts the uploads below `prefix` that are `ours`; says how many.
+    /// Aborts one of the [`Store::uploads`]; one that is gone is fine.
     ///
     /// A service tells no metadata of an upload that is not complete, so the caller must know its own: by the keys of its
     /// plan, and by `initiated` not before the run's first record (both are stamps of the service's clock).
     ///
     /// # Errors
-    /// As [`Store::get`].
-    pub async fn sweep_uploads(&self, prefix: &str, ours: impl Fn(&Upload) -> bool) -> Result<u64> {
-        let Some(s3) = self.connection.backend.s3() else { return Ok(0) };
-        let mut aborted = 0;
-        for upload in self.uploads(prefix).await?.into_iter().filter(ours) {
-            let full = self.full(&upload.key)?;
-            self.attempts(Operation::Delete, &full, || s3.abort(&full, &upload.upload)).await?;
-            aborted += 1;
-        }
-        Ok(aborted)
+    /// As [`Store::get`]; `Invalid` where there are no uploads in parts.
+    pub async fn abort_upload(&self, upload: &Upload) -> Result<()> {
+        let s3 = self.s3(&upload.key, "uploads in parts")?;
+        let full = self.full(&upload.key)?;
+        present(self.attempts(Operation::Delete, &full, || s3.abort(&full, &upload.upload)).await?).map(drop)
     }
 
     fn s3(&self, key: &str, what: &str) -> Result<&S3> {

@@ -1,6 +1,8 @@
 //! What a plan takes from the runs before it, and that it does not read them all.
 
 use regraft::migration::Migrations;
+use regraft::migration::apply::ApplyOptions;
+use regraft::progress::Run;
 use regraft::store::block_on;
 
 use crate::migration::{applied, config, data_set, open, planned, sample_file};
@@ -28,6 +30,12 @@ fn the_rate_is_that_of_a_former_run_and_is_found_in_few_requests() {
         let (rate_from, many) = rate_and_requests(&set).await;
         assert_eq!(rate_from, "assumed", "the run is long ago");
         assert!(many <= few + 8, "{many} requests after 49 runs, {few} after 9");
+        store.put("more.parquet", sample_file(300, 1, 5, &[])).await.expect("put");
+        let plan = planned(&set).await;
+        let before = set.data().counters().usage();
+        set.apply(&plan, &ApplyOptions::default(), &Run::default()).await.expect("applied");
+        let gets = (set.data().counters().usage() - before).get;
+        assert!(gets <= 4, "{gets} requests for one object after 49 runs");
     });
 }
 
