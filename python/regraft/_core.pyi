@@ -376,7 +376,8 @@ class Migrations:
             token: Stops the call.
 
         Returns:
-            The plan as JSON, ``kind`` ``parquet-plan``.
+            The plan as JSON, ``kind`` ``parquet-plan``; ``sidecars`` are keys of `_metadata` and `_common_metadata`
+            files that tell readers about pending objects.
 
         Raises:
             InvalidError: Two ways of equally many steps lead to the target.

@@ -79,8 +79,8 @@ class DataConfig(_Model):
     contains: str = ""
     """Text that the file's name contains."""
     sidecars: Literal["refuse", "keep"] = "refuse"
-    """What becomes of a `_metadata` file, which repeats the footers of all files and would be wrong after the migration.
-    `refuse`: nothing is migrated while it is there; `keep`: you write it again afterwards."""
+    """What becomes of a `_metadata` file, which repeats the footers of all files and would be wrong afterwards.
+    `refuse`: nothing is migrated while it is there; `keep`: you write it again."""
 
 
 class VersionConfig(_Model):
@@ -188,7 +188,8 @@ class RunConfig(_Model):
     bytes_per_second: Bandwidth | None = None
     """Bytes read and written per second at most, for instance `100MB/s`."""
     tries: PositiveInt = 10
-    """How often a request is sent in all."""
+    """How often one request is sent in all, at most; an object takes several. What fails all the same is an error of
+    its object, and tried again by the next run."""
     max_failures: Failures | None = None
     """Failed objects, as a count or a share such as `1%`, after which no other is started."""
     memory: Size = 2 * 1024**3

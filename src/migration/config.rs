@@ -214,7 +214,7 @@ pub struct RunConfig {
     /// Bytes read and written per second at most.
     #[serde(default)]
     pub bytes_per_second: Option<f64>,
-    /// Times that a request is sent in all.
+    /// Times that one request is sent in all; an object takes several.
     #[serde(default = "default_tries")]
     pub tries: u32,
     /// Failed objects after which no other is started; none goes through to the end.

@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import random
 import shutil
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import regraft
-from parquet_readers import READERS, readable, verdict, verdicts
+from parquet_readers import READERS, Values, readable, spark, spark_session, verdict, verdicts
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
@@ -29,6 +31,21 @@ pytestmark = [
 MUTANTS = 1000 if os.environ.get("REGRAFT_LONG") else 150
 LAYOUTS = ("widened", "contiguous")
 ONCE = ("pyarrow", "duckdb", "polars", "datafusion")
+
+FOR_SPARK = {
+    "alltypes_plain.snappy.parquet",
+    "alltypes_tiny_pages_plain.parquet",
+    "data_index_bloom_encoding_with_length.parquet",
+    "datapage_v2.snappy.parquet",
+    "delta_byte_array.parquet",
+    "fixed_length_decimal_legacy.parquet",
+    "int96_from_spark.parquet",
+    "nested_lists.snappy.parquet",
+    "nested_maps.snappy.parquet",
+    "nulls.snappy.parquet",
+    "repeated_no_annotation.parquet",
+}
+"""Files for the short form: one of each kind."""
 
 # What no reader agrees on, or what is refused on purpose: name and the words of the error.
 REFUSED = {"encrypted": "encrypt"}
@@ -120,6 +137,56 @@ def test_fastparquet_sees_the_same(testing: Path, migrated: dict[str, Any], layo
         pq.write_table(pq.read_table(folder / name), tmp_path / f"{number}.parquet")
     again = verdicts("fastparquet", [(tmp_path / f"{number}.parquet",) * 2 for number in range(len(others))])
     assert dict(zip(others, again, strict=True)) == dict.fromkeys(others, "unreadable")
+
+
+@pytest.fixture(scope="module")
+def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    with spark_session(tmp_path_factory.mktemp("spark")) as made:
+        yield made
+
+
+def seen_by_spark(session: Any, path: Path, *, vectorized: bool, splits: int) -> Values | None:
+    """What Spark sees, or nothing where it cannot read the file."""
+    from py4j.protocol import Py4JJavaError
+    from pyspark.errors import PySparkException
+
+    try:
+        return spark(session, path, vectorized=vectorized, splits=splits)
+    except (Py4JJavaError, PySparkException, ValueError, OverflowError):
+        return None
+
+
+@pytest.mark.spark
+@pytest.mark.timeout(1800)
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_spark_sees_the_same(testing: Path, migrated: dict[str, Any], session: Any) -> None:
+    """Page indexes, bloom filters, both versions of pages, nested columns, INT96, decimals, every encoding."""
+    equal: Counter[str] = Counter()
+    for name in sorted(path.name for path in (testing / "data").glob("*.parquet")):
+        if not os.environ.get("REGRAFT_LONG") and name not in FOR_SPARK:
+            continue
+        for vectorized in (True, False):
+            old = seen_by_spark(session, testing / "data" / name, vectorized=vectorized, splits=1)
+            for layout in LAYOUTS:
+                folder, _ = migrated[layout]
+                if old is None or outcome(migrated, layout, f"data/{name}")["state"] != "done":
+                    continue
+                for splits in (1, 3):
+                    new = seen_by_spark(session, folder / "data" / name, vectorized=vectorized, splits=splits)
+                    assert new is not None, (name, layout, vectorized, splits)
+                    rows = len(next(iter(old.values()), []))
+                    assert sorted(map(repr, rows_of(new, old))) == sorted(map(repr, rows_of(old, old))), (name, layout)
+                    assert new["regraft_added"] == ["new"] * rows, (name, layout)
+                    equal[name] += 1
+    print(f"{len(equal)} files, {equal.total()} times equal in Spark")
+    # Both readers, both layouts, one split and three.
+    assert set(equal) >= FOR_SPARK, FOR_SPARK - set(equal)
+    assert all(equal[name] == 8 for name in FOR_SPARK), equal
+
+
+def rows_of(values: Values, columns: Values) -> list[tuple[Any, ...]]:
+    """Rows of some columns: splits come in any order."""
+    return list(zip(*(values[column] for column in columns), strict=True))
 
 
 def test_most_of_them_are_migrated(migrated: dict[str, Any]) -> None:
