@@ -62,7 +62,7 @@ pub(super) struct Totals {
 }
 
 impl Collection {
-    fn lease_options(&self, wait: Option<Duration>) -> LeaseOptions {
+    pub(super) fn lease_options(&self, wait: Option<Duration>) -> LeaseOptions {
         LeaseOptions {
             ttl: Duration::try_from_secs_f64(self.config.run.lease).unwrap_or(Duration::from_secs(30)),
             wait,

@@ -20,20 +20,20 @@ fn intent(key: &str, operation: Wanted) -> Intent {
 }
 
 /// Holds up changing requests on keys that contain some text while it is told to.
-struct Gate {
+pub(crate) struct Gate {
     key: &'static str,
-    is_closed: AtomicBool,
+    pub(crate) is_closed: AtomicBool,
     waiting: AtomicUsize,
     /// Whether requests pass once it was opened, or break.
     is_lost: bool,
 }
 
 impl Gate {
-    fn closed(key: &'static str) -> Arc<Self> {
+    pub(crate) fn closed(key: &'static str) -> Arc<Self> {
         Arc::new(Self { key, is_closed: true.into(), waiting: 0.into(), is_lost: false })
     }
 
-    async fn held_up(&self) {
+    pub(crate) async fn held_up(&self) {
         while self.waiting.load(Ordering::SeqCst) == 0 {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }

@@ -1,5 +1,6 @@
 //! The one integration binary: what needs servers, processes, real files, or several modules at once.
 
+mod backfill;
 mod coordination;
 mod coordination_crash;
 mod coordination_model;

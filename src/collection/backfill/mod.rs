@@ -9,6 +9,7 @@
 //! 2. Worker `number` of `count` takes its share of the blocks of the axis. A block is as long as the chunks (shards) of all
 //!    data arrays allow, so that no two workers touch one object; a source that straddles a border is written by both, each
 //!    its part. It writes data only, beyond the end of the axis or into regions of the plan.
+//!    While it writes it watches the log, and stops where the backfill has ended ([`watch`]).
 //! 3. Its marker, created once, says which sources could not be used.
 //! 4. Whoever finds all markers takes the lease and publishes: labels, provenance, metadata, one commit record.
 //!
@@ -37,6 +38,7 @@ mod identity;
 mod publish;
 mod shard;
 mod shard_plan;
+mod watch;
 
 use std::collections::BTreeMap;
 
@@ -58,7 +60,7 @@ use super::opening::Outcome;
 use super::session::{Candidate, Session};
 use super::turn::Turn;
 use super::writes::writes;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::progress::Run;
 use crate::store::{Condition, clock};
 
@@ -171,7 +173,13 @@ impl Collection {
         let Some(mut session) = self.announced(plan, &id, sources, run).await? else { return Ok(report) };
         let mine = marker_key(&id, (number, count));
         if self.control.head(&mine).await?.is_none() {
-            self.write_shard(&mut session, sources, &mut report, run).await?;
+            if let Err(error) = self.write_shard(&mut session, &id, sources, &mut report, run).await {
+                if error.kind() == Kind::Conflict && self.is_published(&id).await? {
+                    // Another worker of the same shard was faster, and all others are done.
+                    return Ok(report);
+                }
+                return Err(error);
+            }
             let marker = Marker {
                 plan: id.clone(),
                 shard: (number, count),
@@ -206,6 +214,11 @@ impl Collection {
         };
         self.end(turn, outcome.is_err()).await;
         outcome.map(|()| open)
+    }
+
+    async fn is_published(&self, id: &str) -> Result<bool> {
+        let session = Session::open(&self.store, &self.control, &self.config).await?;
+        Ok(session.ledger.finished_backfill.as_deref() == Some(id))
     }
 
     /// The session of an announced plan; `None` where it was published before.

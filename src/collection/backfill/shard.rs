@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::blocks::{block_length, clip, owners, share, touched, without};
+use super::watch::Watch;
 use super::{BadSource, PlannedSource, ShardReport, TRIES, candidates};
 use crate::collection::Collection;
 use crate::collection::config::Config;
@@ -47,10 +48,14 @@ impl Collection {
     pub(super) async fn write_shard(
         &self,
         session: &mut Session,
+        id: &str,
         sources: &[PlannedSource],
         report: &mut ShardReport,
         run: &Run,
     ) -> Result<()> {
+        let ttl = self.lease_options(None).ttl;
+        let watch = Watch::begin(&self.control, id, session.log.len(), ttl).await?;
+        let store = self.store.with_fence(watch.fence());
         let Share { settled, block, blocks } = Share::of(session, sources, &self.config, report.shard).await?;
         let versions: BTreeMap<&str, &SourceVersion> =
             sources.iter().map(|source| (source.key.as_str(), &source.version)).collect();
@@ -74,7 +79,8 @@ impl Collection {
             let data = writes(structure, &layout, &fitted)?.data;
             let memory = self.config.run.memory - proof.kept();
             let mut tries = 1;
-            while let Err(error) = self.write_arrays(&self.store, &data, memory, run, &mut report.written).await {
+            while let Err(error) = self.write_arrays(&store, &data, memory, run, &mut report.written).await {
+                watch.fence().check()?;
                 if error.kind() != Kind::Conflict || tries == TRIES {
                     return Err(error);
                 }
