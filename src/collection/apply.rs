@@ -130,6 +130,7 @@ impl Collection {
         let publishing = Instant::now();
         let mut record = self.record(session, &examined, &settled, self.store.counters().usage() - usage_before);
         record.intents = settle(intents, &record);
+        record.axis_order = session.axis_order(&self.config);
         let mut changes = Self::changes(session, &examined, &settled);
         if !record.sources.is_empty() || session.ledger.journal.is_open() {
             let number = session.log.append(&record).await?;

@@ -57,10 +57,11 @@ const PENDING_LIMIT: usize = 100_000;
 const GAPS_LIMIT: usize = 10_000;
 
 impl Collection {
-    /// A session that knows the whole ledger.
+    /// A session that knows the whole ledger and all labels.
     async fn session(&self) -> Result<Session> {
         let mut session = Session::open(&self.store, &self.control, &self.config).await?;
         session.load_all().await?;
+        session.read_all_labels(&self.config).await?;
         Ok(session)
     }
 
@@ -71,6 +72,7 @@ impl Collection {
     pub async fn status(&self) -> Result<Value> {
         let mut session = Session::open(&self.store, &self.control, &self.config).await?;
         let counts = session.checkpoint.counts(&mut session.ledger).await?;
+        let ends = session.ends(&self.config).await?;
         let ledger = &session.ledger;
         let sizes: BTreeMap<&str, u64> = session
             .structure
@@ -91,8 +93,8 @@ impl Collection {
             "format": session.group.as_ref().map(|group| group.format),
             "axis": session.structure.as_ref().map(|structure| structure.axis.clone()),
             "axis_length": session.labels.len(),
-            "first_label": session.labels.first().map(|label| show(session.kind, label)),
-            "last_label": session.labels.last().map(|label| show(session.kind, label)),
+            "first_label": ends.as_ref().map(|(first, _)| show(session.kind, first)),
+            "last_label": ends.as_ref().map(|(_, last)| show(session.kind, last)),
             "sources": counts.sources,
             "runners_up": counts.runners_up,
             "quarantined": counts.quarantined,
@@ -202,7 +204,7 @@ impl Collection {
         let asked = request.label.clone().or_else(|| request.index.map(|index| index.to_string())).or(key);
         match asked {
             Some(asked) if found.is_empty() => {
-                let range = session.labels.first().zip(session.labels.last()).map(|(first, last)| {
+                let range = ends_of(&session).map(|(first, last)| {
                     format!("the axis goes from `{}` to `{}`", show(session.kind, first), show(session.kind, last))
                 });
                 Err(Error::not_found(format!("nothing in the store comes from, or is labelled, `{asked}`"))
@@ -224,11 +226,12 @@ impl Collection {
             .filter(|label| session.ledger.owner(label).is_none())
             .map(|label| show(session.kind, label))
             .collect();
-        let (step, missing) = missing_labels(&session.labels);
+        let labels: Vec<Label> = session.labels.iter().cloned().collect();
+        let (step, missing) = missing_labels(&labels);
         let count = missing.len() + blank.len();
         Ok(json!({
             "axis": session.structure.as_ref().map(|structure| structure.axis.clone()),
-            "step": step.map(|step| show_step(&session.labels, step)),
+            "step": step.map(|step| show_step(&labels, step)),
             "missing": missing.iter().take(GAPS_LIMIT).map(|label| show(session.kind, label)).collect::<Vec<_>>(),
             "blank": blank.iter().take(GAPS_LIMIT).collect::<Vec<_>>(),
             "count": count,
@@ -271,13 +274,17 @@ impl Collection {
         if !sources.is_empty() {
             let record = CommitRecord {
                 sources,
-                axis_length: session.labels.len() as u64,
+                axis_length: session.labels.len(),
                 ..CommitRecord::new("release", &self.config.name)
             };
             session.log.append(&record).await?;
         }
         Ok(wanted)
     }
+}
+
+fn ends_of(session: &Session) -> Option<(&Label, &Label)> {
+    session.labels.get(0).zip(session.labels.get(session.labels.len().checked_sub(1)?))
 }
 
 /// The commonest step of a numeric axis and the labels that it leaves out.

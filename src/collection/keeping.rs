@@ -148,7 +148,7 @@ impl Session {
 
     /// Bytes that it takes, about.
     fn size(&self) -> u64 {
-        let rows = self.ledger.sources.len() + self.ledger.slots.len() + self.labels.len() / 16;
+        let rows = self.ledger.sources.len() + self.ledger.slots.len() + self.labels.known() as usize / 16;
         let bytes = |elements: &Elements| match elements {
             Elements::Fixed(bytes) => bytes.len() as u64,
             Elements::Strings(strings) => strings.iter().map(|text| text.len() as u64 + 24).sum(),

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use super::axis_labels::Neighbours;
 use super::config::{AxisConfig, AxisPolicyName};
 use super::document::{ArrayChange, ChunkState, TOUCHED_LIMIT, TouchedChunk};
 use super::label::{Label, LabelKey, LabelKind};
@@ -126,12 +127,12 @@ fn label_of_axis(label: &axis::Label, kind: LabelKind) -> Label {
 
 /// Lays out a resolution.
 ///
-/// `labels` are the store's, in index order; `sources` gives each present source's labels in its own order.
+/// `known` are the store's labels as far as they decide; `sources` gives each present source's labels in its own order.
 ///
 /// # Errors
 /// `Invalid` where a label has no place on the axis (off a regular grid, unknown to a fixed one).
 pub fn lay_out(
-    labels: &[Label],
+    known: &Neighbours,
     resolution: &Resolution,
     sources: &BTreeMap<String, Vec<Label>>,
     policy: &AxisPolicy,
@@ -139,7 +140,7 @@ pub fn lay_out(
     tolerance: f64,
 ) -> Result<Layout> {
     let wanted: Vec<&Assignment> = resolution.assignments.iter().filter(|assignment| assignment.rewrite).collect();
-    let existing: Vec<axis::Label> = labels.iter().map(axis_label).collect();
+    let existing: Vec<axis::Label> = known.labels.iter().map(axis_label).collect();
     // Labels that get values, and labels that lose them (those are in the store, or there is nothing to lose).
     let mut placed: Vec<&&Assignment> = wanted.iter().filter(|assignment| assignment.after.is_some()).collect();
     let steps = steps_of(&placed, sources, tolerance);
@@ -148,11 +149,12 @@ pub fn lay_out(
         placed.sort_by_key(|assignment| (assignment.after.as_deref(), step_of(&steps, assignment, tolerance)));
     }
     let requested: Vec<axis::Label> = placed.iter().map(|assignment| axis_label(&assignment.label)).collect();
-    let placement = axis::place(&existing, &requested, policy, Tolerance { absolute: tolerance, relative: 0.0 })?;
+    let existing = axis::Known { length: known.length, indices: &known.indices, labels: &existing };
+    let placement = axis::place_known(existing, &requested, policy, Tolerance { absolute: tolerance, relative: 0.0 })?;
     let slots: Vec<Slot> = placement.slots.iter().cloned().collect::<Result<_>>()?;
     let gap_labels: HashMap<u64, &axis::Label> = placement.added.iter().map(|(index, label)| (*index, label)).collect();
     let mut layout = Layout {
-        length_before: labels.len() as u64,
+        length_before: known.length,
         length_after: placement.length,
         shift: placement.map().map(<[Option<u64>]>::to_vec),
         gaps: placement
@@ -164,7 +166,7 @@ pub fn lay_out(
     };
 
     let mut cells: Vec<Cell<'_>> = Vec::with_capacity(wanted.len());
-    let last_old = labels.len() as u64;
+    let last_old = known.length;
     let mut actions: HashMap<String, (Action, Vec<u64>)> = HashMap::new();
     for (assignment, place) in placed.iter().zip(&slots) {
         let Some(owner) = assignment.after.as_deref() else { continue };
@@ -189,7 +191,7 @@ pub fn lay_out(
         };
         note(&mut actions, credited, action, place.index);
     }
-    blank_cells(labels, &wanted, &layout, tolerance, &mut cells, &mut actions);
+    blank_cells(known, &wanted, &layout, tolerance, &mut cells, &mut actions);
     cells.sort_unstable_by_key(|cell| cell.0);
     layout.runs = join_runs(&cells);
     layout.actions = actions.into_iter().map(|(key, (action, indices))| (key, (action, ranges(indices)))).collect();
@@ -227,7 +229,7 @@ fn inserted_before_end(layout: &Layout, last_old: u64) -> u64 {
 
 /// Steps that lose their owner and become fill.
 fn blank_cells<'a>(
-    labels: &[Label],
+    known: &Neighbours,
     wanted: &[&'a Assignment],
     layout: &Layout,
     tolerance: f64,
@@ -246,10 +248,11 @@ fn blank_cells<'a>(
         Some(map) => map.iter().enumerate().filter_map(|(new, old)| old.map(|old| (old, new as u64))).collect(),
         None => HashMap::new(),
     };
-    let index_of: HashMap<LabelKey, u64> = labels
+    let index_of: HashMap<LabelKey, u64> = known
+        .indices
         .iter()
-        .enumerate()
-        .map(|(index, label)| (label.key(tolerance), index as u64))
+        .zip(&known.labels)
+        .map(|(index, label)| (label.key(tolerance), *index))
         .filter(|(key, _)| blanked.contains(key))
         .collect();
     for assignment in wanted.iter().filter(|assignment| assignment.after.is_none()) {

@@ -10,6 +10,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use serde::{Deserialize, Serialize};
 
+use super::axis_labels::AxisOrder;
 use super::journal::{Journal, Prepared};
 use super::label::{Label, LabelKey};
 use crate::progress::Usage;
@@ -139,6 +140,9 @@ pub struct CommitRecord {
     /// Length of the axis afterwards.
     #[serde(default)]
     pub axis_length: u64,
+    /// How its labels follow one another, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub axis_order: Option<AxisOrder>,
     /// What it cost.
     #[serde(default)]
     pub usage: Usage,
@@ -219,6 +223,8 @@ pub struct Ledger {
     pub backfill: Option<String>,
     /// Id of the last such plan that was published.
     pub finished_backfill: Option<String>,
+    /// How the labels of the axis follow one another, where the last commit knew.
+    pub axis_order: Option<AxisOrder>,
     /// What the next checkpoint will hold.
     pub changed: Changed,
     /// What is under way, and what died on the way.
@@ -255,6 +261,7 @@ impl Ledger {
         }
         self.last_commit = number;
         if record.kind == "commit" {
+            self.axis_order.clone_from(&record.axis_order);
             // Whatever ends it; a backfill whose publisher died is done by whoever mends its commit.
             self.finished_backfill = self.backfill.take().or(self.finished_backfill.take());
         }

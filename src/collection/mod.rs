@@ -15,6 +15,7 @@
 //! | [`opening`] | what is in a source, and how is it labelled? ([`netcdf_source`], [`memory`] behind one [`source::Source`]) |
 //! | [`structure`], [`fit`] | does it fit the store, and how are its values converted? ([`convert`], [`text`], [`time`]) |
 //! | [`ownership`] | who owns each label now? (pure) |
+//! | [`axis_labels`] | which of the store's labels are needed for that? |
 //! | [`layout`] | at which indices does it go? (pure) |
 //! | [`writes`] | which patches does each array get? |
 //! | [`apply`] | announce, write data, then labels, then metadata, then one log record |
@@ -35,6 +36,8 @@
 //! Pure rooms by property tests here; the whole against xarray and netCDF4 on real files in `tests/python`.
 
 pub mod apply;
+pub mod axis_labels;
+mod axis_reading;
 pub mod backfill;
 pub mod checkpoint;
 pub mod config;

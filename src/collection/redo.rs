@@ -109,7 +109,7 @@ impl Collection {
         let (Some(unfinished), Some(structure)) = (&session.ledger.journal.unfinished, &session.structure) else {
             return Ok(());
         };
-        doors.remove_rows(structure, session.labels.len() as u64, unfinished.longest).await
+        doors.remove_rows(structure, session.labels.len(), unfinished.longest).await
     }
 
     /// Takes the sources out of a batch that have killed everybody who touched them.

@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use super::axis_labels::{AxisLabels, Neighbours};
 use super::checkpoint::{self, Checkpoint};
 use super::config::{Config, Guard};
 use super::document::AxisChange;
 use super::fit::{Category, Fitted, Grids, Misfit, fit};
-use super::label::{Label, LabelKind, join};
+use super::label::{Label, LabelKind};
 use super::layout::{Layout, axis_policy, lay_out};
 use super::ledger::{Ledger, SourceVersion};
 use super::opening::Opened;
@@ -53,8 +54,8 @@ pub struct Session {
     pub group: Option<Group>,
     /// The store's structure; `None` until a first source gives it.
     pub structure: Option<Structure>,
-    /// The labels of the axis, in index order.
-    pub labels: Vec<Label>,
+    /// The labels of the axis, as far as they are known.
+    pub labels: AxisLabels,
     /// The kind of the labels.
     pub kind: Option<LabelKind>,
     /// Values of the arrays that do not depend on the axis.
@@ -67,7 +68,7 @@ pub struct Session {
     pub is_redo: bool,
     /// Whether a commit has created the store or arrays of it, whose structure is the source's until it is read again.
     pub has_grown: bool,
-    tolerance: f64,
+    pub(super) tolerance: f64,
 }
 
 /// Tolerance of float labels where none is configured, in their own units.
@@ -92,7 +93,7 @@ impl Session {
             checkpoint,
             group: None,
             structure: None,
-            labels: Vec::new(),
+            labels: AxisLabels::default(),
             kind: None,
             grids: Grids::new(),
             doubt: Vec::new(),
@@ -104,13 +105,13 @@ impl Session {
         if let Some(group) = group {
             let mut structure = Structure::of_group(&group, config).context(|| store.url().to_owned())?;
             session.set_back(&mut structure);
-            session.labels = session.read_labels(store, &structure, config).await?;
             for array in structure.arrays.iter().filter(|array| array.role == Role::Static) {
                 let whole = Region::whole(&array.array.shape);
                 session.grids.insert(array.array.path.clone(), read(store, &array.array, &whole).await?);
             }
-            session.structure = Some(structure);
             session.group = Some(group);
+            session.open_labels(&structure, config).await?;
+            session.structure = Some(structure);
         }
         Ok(session)
     }
@@ -124,24 +125,6 @@ impl Session {
                 array.array.set_shape(array.shape_with_axis(unfinished.prepared.length_before));
             }
         }
-    }
-
-    async fn read_labels(&mut self, store: &Store, structure: &Structure, config: &Config) -> Result<Vec<Label>> {
-        let mut columns = Vec::new();
-        for name in config.region.key.names() {
-            let array = structure.key_array(name)?;
-            let kind = array.label_kind()?;
-            self.kind = Some(kind);
-            let elements = read(store, &array.array, &Region::whole(&array.array.shape)).await?;
-            let labels = kind
-                .labels(&elements, array.array.data_type, array.packing.fill.as_deref())
-                .context(|| format!("{}: array `{name}`", store.url()))?;
-            columns.push((kind, labels));
-        }
-        if columns.len() > 1 {
-            self.kind = Some(LabelKind::Text);
-        }
-        Ok(join(columns))
     }
 
     /// Loads what the ledger knows of `keys`, and all that decides over them.
@@ -236,6 +219,7 @@ impl Session {
         let keys = candidates.iter().map(|candidate| &candidate.key).chain(gone).map(String::as_str);
         let labels = candidates.iter().flat_map(|candidate| &candidate.labels).chain(&self.doubt);
         self.checkpoint.load(&mut self.ledger, keys, labels).await?;
+        let near = self.neighbours(candidates, gone, config).await?;
         let mut settled = Settled::default();
         let mut refused: HashMap<&str, Misfit> = HashMap::new();
         loop {
@@ -261,14 +245,14 @@ impl Session {
             if refused.len() > before {
                 continue;
             }
-            match self.lay_out(&resolution, candidates, config) {
+            match self.lay_out(&near, &resolution, candidates, config) {
                 Ok(layout) => {
                     settled.resolution = resolution;
                     settled.layout = layout;
                     break;
                 }
                 Err(error) if error.kind() == Kind::Invalid => {
-                    let culprits = self.without_place(candidates, config)?;
+                    let culprits = self.without_place(&near, candidates, config)?;
                     let before = refused.len();
                     refused.extend(culprits);
                     if refused.len() == before {
@@ -316,7 +300,13 @@ impl Session {
         }
     }
 
-    fn lay_out(&self, resolution: &Resolution, candidates: &[Candidate], config: &Config) -> Result<Layout> {
+    fn lay_out(
+        &self,
+        near: &Neighbours,
+        resolution: &Resolution,
+        candidates: &[Candidate],
+        config: &Config,
+    ) -> Result<Layout> {
         let Some(kind) = self.kind else {
             return Ok(Layout::default());
         };
@@ -331,11 +321,16 @@ impl Session {
                 sources.insert(owner.clone(), state.labels.clone());
             }
         }
-        lay_out(&self.labels, resolution, &sources, &policy, kind, self.tolerance)
+        lay_out(near, resolution, &sources, &policy, kind, self.tolerance)
     }
 
     /// Candidates whose own labels have no place on the axis.
-    fn without_place<'a>(&self, candidates: &'a [Candidate], config: &Config) -> Result<Vec<(&'a str, Misfit)>> {
+    fn without_place<'a>(
+        &self,
+        near: &Neighbours,
+        candidates: &'a [Candidate],
+        config: &Config,
+    ) -> Result<Vec<(&'a str, Misfit)>> {
         let mut culprits = Vec::new();
         for candidate in candidates {
             let arrival = Arrival {
@@ -344,7 +339,7 @@ impl Session {
             };
             let resolution =
                 resolve(&Ledger::new(self.tolerance), &[arrival], &config.region.winner, config.region.on_remove)?;
-            if let Err(error) = self.lay_out(&resolution, std::slice::from_ref(candidate), config) {
+            if let Err(error) = self.lay_out(near, &resolution, std::slice::from_ref(candidate), config) {
                 culprits.push((candidate.key.as_str(), Misfit::new("label", error)));
             }
         }
@@ -353,22 +348,7 @@ impl Session {
 
     /// Follows a commit: labels, lengths, arrays that now exist.
     pub fn advance(&mut self, layout: &Layout, candidates: &[Candidate]) {
-        let mut labels: Vec<Option<Label>> = match &layout.shift {
-            Some(map) => map.iter().map(|old| old.and_then(|old| self.labels.get(old as usize).cloned())).collect(),
-            None => self.labels.iter().cloned().map(Some).collect(),
-        };
-        labels.resize(layout.length_after as usize, None);
-        for (index, label) in &layout.gaps {
-            labels[*index as usize] = Some(label.clone());
-        }
-        for run in &layout.runs {
-            let Some((key, step)) = &run.source else { continue };
-            let Some(candidate) = candidates.iter().find(|candidate| candidate.key == *key) else { continue };
-            for offset in 0..run.count {
-                labels[(run.start + offset) as usize] = candidate.labels.get((step + offset) as usize).cloned();
-            }
-        }
-        self.labels = labels.into_iter().flatten().collect();
+        self.follow(layout, candidates);
         if let Some(structure) = &mut self.structure {
             for array in &mut structure.arrays {
                 let shape = array.shape_with_axis(layout.length_after);
@@ -381,7 +361,7 @@ impl Session {
     /// The layout of a run that changes nothing.
     #[must_use]
     pub fn unchanged(&self) -> Layout {
-        let length = self.labels.len() as u64;
+        let length = self.labels.len();
         Layout { length_before: length, length_after: length, ..Layout::default() }
     }
 

@@ -72,6 +72,7 @@ impl Collection {
         }
         let mut session = Session::open(&self.store, &self.control, &self.config).await?;
         session.load_all().await?;
+        session.read_all_labels(&self.config).await?;
         if session.group.is_none() {
             return Err(Error::not_found(format!("{}: there is no store yet", self.store.url())));
         }

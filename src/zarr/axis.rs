@@ -105,32 +105,77 @@ pub const MOST_GROWTH: u64 = 1 << 24;
 /// requested label is in its entry of [`Placement::slots`]: `Invalid` for a label off the grid, unknown to a fixed axis,
 /// not a number, of another type than the axis, or that matches two slots.
 pub fn place(labels: &[Label], requested: &[Label], policy: &AxisPolicy, tolerance: Tolerance) -> Result<Placement> {
+    let indices: Vec<u64> = (0..labels.len() as u64).collect();
+    place_known(Known { length: labels.len() as u64, indices: &indices, labels }, requested, policy, tolerance)
+}
+
+/// What is known of the labels of an axis.
+#[derive(Debug, Clone, Copy)]
+pub struct Known<'a> {
+    /// The length of the axis.
+    pub length: u64,
+    /// The indices of `labels`, rising.
+    pub indices: &'a [u64],
+    /// Labels: all that may match a requested one, and those between which a new one belongs.
+    pub labels: &'a [Label],
+}
+
+/// [`place`] where only those labels of the axis are known that decide. What is wrong with other labels is not found.
+///
+/// # Errors
+/// As [`place`]; `Internal` where slots would move and not all labels are known.
+pub fn place_known(
+    known: Known<'_>,
+    requested: &[Label],
+    policy: &AxisPolicy,
+    tolerance: Tolerance,
+) -> Result<Placement> {
     match policy {
-        AxisPolicy::Regular { start, step } => place_regular(labels, requested, (start, step), tolerance),
+        AxisPolicy::Regular { start, step } => place_regular(known, requested, (start, step), tolerance),
         AxisPolicy::Sorted | AxisPolicy::Arrival | AxisPolicy::Fixed => {
-            place_searched(labels, requested, policy, tolerance)
+            let mut placement = place_searched(known, requested, policy, tolerance)?;
+            let count = known.labels.len() as u64;
+            if count < known.length {
+                if placement.map.is_some() {
+                    return Err(Error::internal("an axis moves of which not all labels are known"));
+                }
+                let whole = |index: u64| match known.indices.get(index as usize) {
+                    Some(index) => *index,
+                    None => known.length + (index - count),
+                };
+                placement.slots.iter_mut().flatten().for_each(|slot| slot.index = whole(slot.index));
+                placement.added.iter_mut().for_each(|(index, _)| *index = whole(*index));
+                placement.length = known.length + (placement.length - count);
+            }
+            Ok(placement)
         }
     }
 }
 
+/// The slot that a label has on a regular axis; `None` where it has none.
+#[must_use]
+pub fn regular_index(start: &Label, step: &Label, label: &Label, tolerance: Tolerance) -> Option<u64> {
+    label::Grid::new(start, step, tolerance).ok()?.index_of(label).ok()
+}
+
 /// [`place`] by arithmetic.
 fn place_regular(
-    labels: &[Label],
+    known: Known<'_>,
     requested: &[Label],
     (start, step): (&Label, &Label),
     tolerance: Tolerance,
 ) -> Result<Placement> {
     let grid = label::Grid::new(start, step, tolerance)?;
-    for (index, found) in labels.iter().enumerate() {
-        if !grid.index_of(found).is_ok_and(|at| at == index as u64) {
+    for (index, found) in known.indices.iter().zip(known.labels) {
+        if !grid.index_of(found).is_ok_and(|at| at == *index) {
             return Err(Error::invalid(format!(
                 "the axis is not regular: expected label `{}` at index `{index}`, found `{found}`",
-                grid.label(index as u64)
+                grid.label(*index)
             ))
             .hint("correct `start` and `step`, or use another axis policy"));
         }
     }
-    let old = labels.len() as u64;
+    let old = known.length;
     let slots: Vec<Result<Slot>> = requested
         .iter()
         .map(|label| {
@@ -163,12 +208,13 @@ struct Fresh<'a> {
 
 /// [`place`] by search.
 fn place_searched(
-    labels: &[Label],
+    known: Known<'_>,
     requested: &[Label],
     policy: &AxisPolicy,
     tolerance: Tolerance,
 ) -> Result<Placement> {
-    let sorted = Sorted::new(labels, tolerance)?;
+    let labels = known.labels;
+    let sorted = Sorted::new(known, tolerance)?;
     if *policy == AxisPolicy::Sorted
         && let Some(index) = sorted.first_out_of_order()
     {

@@ -15,7 +15,9 @@ use regraft::collection::planning::Request;
 use regraft::error::{Error, Kind, Result};
 use regraft::progress::Run;
 use regraft::store::{StorageOptions, Store, block_on, random_id};
-use regraft::zarr::{DataType, Elements, Group, Region, read};
+use regraft::zarr::{
+    ArraySpec, Compressor, DataType, Elements, FillValue, Format, Group, GroupSpec, Region, encode_fill_attribute, read,
+};
 use serde_json::{Map, Value, json};
 
 pub(crate) const WIDTH: u64 = 4;
@@ -82,18 +84,20 @@ pub(crate) struct Shape {
     pub(crate) format: &'static str,
     pub(crate) axis: &'static str,
     pub(crate) batch: usize,
+    /// Labels of a chunk of the coordinate, in a store that others made before.
+    pub(crate) coordinate: Option<u64>,
 }
 
 impl Default for Shape {
     fn default() -> Self {
-        Self { chunk: 2, shard: None, format: "zarr3", axis: "sorted", batch: 100 }
+        Self { chunk: 2, shard: None, format: "zarr3", axis: "sorted", batch: 100, coordinate: None }
     }
 }
 
 /// A bucket, a store, and what the store must hold.
 pub(crate) struct World {
     root: String,
-    shape: Shape,
+    pub(crate) shape: Shape,
     _directory: Option<tempfile::TempDir>,
     options: StorageOptions,
     /// Sources by key: their days and their value. Of two with one day the first key wins.
@@ -104,6 +108,8 @@ pub(crate) struct World {
     pub(crate) ttl: f64,
     /// Commits between two checkpoints.
     pub(crate) checkpoint: u64,
+    /// How often workers may die on a source before it is set aside.
+    pub(crate) crashes: u32,
 }
 
 impl World {
@@ -123,7 +129,7 @@ impl World {
         directory: Option<tempfile::TempDir>,
         shape: Shape,
     ) -> Self {
-        Self {
+        let world = Self {
             root,
             shape,
             _directory: directory,
@@ -132,7 +138,40 @@ impl World {
             seen: BTreeSet::new(),
             ttl: 60.0,
             checkpoint: 100,
+            crashes: 3,
+        };
+        if let Some(coordinate) = world.shape.coordinate {
+            world.make_store(coordinate);
         }
+        world
+    }
+
+    /// An empty store as another program may have made it.
+    fn make_store(&self, coordinate: u64) {
+        let format = if self.shape.format == "zarr2" { Format::V2 } else { Format::V3 };
+        let fill_value = FillValue::Bytes(FILL.to_le_bytes().to_vec());
+        let attribute = encode_fill_attribute(format, DataType::Int16, &fill_value).expect("encoded");
+        let spec = |path: &str, dimensions: &[&str], shape: Vec<u64>, chunk_shape: Vec<u64>, data_type, fill_value| {
+            ArraySpec {
+                path: path.to_owned(),
+                shape,
+                chunk_shape,
+                shard_shape: None,
+                data_type,
+                fill_value,
+                dimension_names: dimensions.iter().map(|name| (*name).to_owned()).collect(),
+                attributes: Map::new(),
+                compressor: Compressor::Zstd { level: 1 },
+            }
+        };
+        // Day 0 is not to be taken for a missing one.
+        let none = if format == Format::V2 { FillValue::Null } else { FillValue::zero(DataType::Int64) };
+        let time = spec("time", &["time"], vec![0], vec![coordinate], DataType::Int64, none);
+        let chunk = vec![self.shape.chunk, 2];
+        let mut sst = spec("sst", &["time", "x"], vec![0, WIDTH], chunk, DataType::Int16, fill_value);
+        sst.attributes.extend(attribute.map(|value| ("_FillValue".to_owned(), value)));
+        let spec = GroupSpec { format, attributes: Map::new(), arrays: vec![time, sst] };
+        block_on(Group::create(&self.place("out.zarr"), &spec)).expect("created");
     }
 
     pub(crate) fn collection(&self) -> Collection {
@@ -161,7 +200,12 @@ impl World {
                 "winner": {"priority": ["a*", "b*", "c*", "d*", "e*"]},
             },
             "guards": {"shrink": "allow"},
-            "run": {"lease": self.ttl, "batch": {"files": self.shape.batch}, "checkpoint": self.checkpoint},
+            "run": {
+                "lease": self.ttl,
+                "batch": {"files": self.shape.batch},
+                "checkpoint": self.checkpoint,
+                "quarantine": {"after": self.crashes},
+            },
         });
         let config = Config::from_json(&config.to_string()).expect("a configuration");
         Collection::new(config, Some(Arc::new(Texts))).expect("a collection")

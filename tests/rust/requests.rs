@@ -155,6 +155,92 @@ fn a_worker_that_waits_for_events_pays_for_each_commit_alone() {
     world.assert_settled();
 }
 
+/// The chunks of the coordinate that were read, by number, and how often it was written.
+fn labels_of(heard: &[String]) -> (Vec<&str>, usize) {
+    let read = heard.iter().filter_map(|request| request.strip_prefix("Get /time/c/")).collect();
+    (read, heard.iter().filter(|request| request.starts_with("Put /time/c/")).count())
+}
+
+#[test]
+fn a_long_axis_is_read_where_it_matters_and_written_where_it_changes() {
+    for axis in ["sorted", "arrival", "fixed"] {
+        // 400 days in 100 chunks of the coordinate.
+        let grown = if axis == "fixed" { "sorted" } else { axis };
+        let mut world = World::memory(Shape { axis: grown, chunk: 10, coordinate: Some(4), ..Shape::default() });
+        for (key, first) in ["a", "b", "c", "d"].iter().zip((0..).step_by(100)) {
+            world.put(key, &(first..first + 100).collect::<Vec<i64>>(), 1);
+        }
+        world.assert_settled();
+        world.shape.axis = axis;
+        let fresh = |world: &World| {
+            let (collection, listening) = listening(world);
+            sync(&collection).unwrap();
+            let (_, heard) = listening.heard();
+            heard
+        };
+        // Nothing to do: nothing is read.
+        assert_eq!(labels_of(&fresh(&world)), (vec![], 0));
+        // One day is replaced: the end, the part where it is, and a neighbour at most.
+        world.put("e", &[150], 2);
+        world.remove("b");
+        let heard = fresh(&world);
+        let (read, written) = labels_of(&heard);
+        assert!(read.contains(&"37") && read.len() < 60 && written == 0, "{axis}: {read:?}");
+        world.put("b", &(100..200).filter(|day| *day != 150).collect::<Vec<i64>>(), 3);
+        fresh(&world);
+        world.put("e", &[150], 4);
+        let heard = fresh(&world);
+        let (read, written) = labels_of(&heard);
+        assert!(read.contains(&"37") && read.len() <= 3 && written == 0, "{axis}: {read:?}");
+        if axis == "fixed" {
+            continue;
+        }
+        // One more day: the end is read, and one chunk written.
+        world.put("A", &[400], 5);
+        let (read, written) = {
+            let heard = fresh(&world);
+            let (read, written) = labels_of(&heard);
+            (read.len(), written)
+        };
+        assert!(read <= 2 && written == 1, "{axis}: {read}");
+        world.seen.extend(world.found().keys());
+        assert_eq!(world.found(), world.expected());
+        if axis == "sorted" {
+            // One between two others: all of it.
+            world.put("B", &[-5], 6);
+            let heard = fresh(&world);
+            let (read, written) = labels_of(&heard);
+            assert!(read.len() >= 100 && written >= 100, "{} {written}", read.len());
+            world.seen.extend(world.found().keys());
+            assert_eq!(world.found(), world.expected());
+        }
+        world.assert_settled();
+    }
+}
+
+#[test]
+fn an_axis_that_others_have_grown_is_read_whole() {
+    let mut world = World::memory(Shape { chunk: 10, coordinate: Some(4), ..Shape::default() });
+    world.put("a", &(0..100).collect::<Vec<i64>>(), 1);
+    world.assert_settled();
+    // Another program appends a day that is out of order, and says so in the metadata.
+    let place = world.place("out.zarr");
+    block_on(async {
+        let mut group = regraft::zarr::Group::open(&place).await.unwrap();
+        for name in ["time", "sst"] {
+            let array = group.array_mut(name).unwrap();
+            let mut shape = array.shape.clone();
+            shape[0] = 101;
+            array.set_shape(shape);
+        }
+        group.publish().await.unwrap();
+    });
+    let collection = world.collection();
+    world.put("b", &[7], 2);
+    let error = sync(&collection).unwrap_err();
+    assert!(error.message().contains("the axis is not sorted"), "{error}");
+}
+
 #[test]
 fn collections_that_take_turns_see_each_other() {
     for axis in ["sorted", "arrival"] {

@@ -102,6 +102,7 @@ impl Collection {
         record.sources.extend(set_aside(plan, sources, &bad));
         let mut changes = Self::changes(session, &examined, &settled);
         session.advance(&settled.layout, &examined.candidates);
+        record.axis_order = session.axis_order(&self.config);
         let number = session.log.append(&record).await?;
         session.ledger.fold(number, &record);
         for change in &mut changes {

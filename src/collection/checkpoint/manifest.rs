@@ -7,6 +7,7 @@ use futures::TryStreamExt;
 use serde::{Deserialize, Serialize};
 
 use super::runs::{Run, Segment};
+use crate::collection::axis_labels::AxisOrder;
 use crate::collection::journal::Crashes;
 use crate::error::{Error, Result};
 use crate::store::{Condition, PutAnswer, Store, random_id};
@@ -39,6 +40,9 @@ pub(super) struct Manifest {
     /// The time of the last commit.
     pub(super) last_time: Option<String>,
     pub(super) counts: Counts,
+    /// How the labels of the axis follow one another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) axis_order: Option<AxisOrder>,
     /// Sources that somebody died on.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) crashes: BTreeMap<String, Crashes>,

@@ -145,6 +145,7 @@ impl Checkpoint {
         ledger.last_commit = self.manifest.number;
         ledger.last_time.clone_from(&self.manifest.last_time);
         ledger.journal.crashes.clone_from(&self.manifest.crashes);
+        ledger.axis_order.clone_from(&self.manifest.axis_order);
         ledger
     }
 
@@ -323,6 +324,7 @@ impl Checkpoint {
         let mut manifest = Manifest {
             counts,
             last_time: ledger.last_time.clone(),
+            axis_order: ledger.axis_order.clone(),
             crashes: ledger.journal.crashes.clone(),
             ..Manifest::new(number)
         };

@@ -2,12 +2,14 @@
 
 use std::cmp::Ordering;
 
-use super::{Label, Tolerance};
+use super::{Known, Label, Tolerance};
 use crate::error::{Error, Result};
 
 /// The labels of an axis in rising order, without moving them.
 pub(super) struct Sorted<'a> {
     labels: &'a [Label],
+    /// Where on the axis they are.
+    indices: &'a [u64],
     order: Order,
     tolerance: Tolerance,
 }
@@ -20,13 +22,14 @@ enum Order {
 }
 
 impl<'a> Sorted<'a> {
-    pub(super) fn new(labels: &'a [Label], tolerance: Tolerance) -> Result<Self> {
+    pub(super) fn new(Known { labels, indices, .. }: Known<'a>, tolerance: Tolerance) -> Result<Self> {
         if let Some(first) = labels.first() {
-            for (index, label) in labels.iter().enumerate() {
+            for (index, label) in indices.iter().zip(labels) {
                 label.check()?;
                 if !label.is_comparable(first) {
                     return Err(Error::invalid(format!(
-                        "the axis mixes texts and numbers: `{first}` at index `0`, `{label}` at index `{index}`"
+                        "the axis mixes texts and numbers: `{first}` at index `{}`, `{label}` at index `{index}`",
+                        indices[0]
                     )));
                 }
             }
@@ -40,7 +43,7 @@ impl<'a> Sorted<'a> {
             permutation.sort_by(|one, other| labels[*one].order(&labels[*other]));
             Order::Permuted(permutation)
         };
-        Ok(Self { labels, order, tolerance })
+        Ok(Self { labels, indices, order, tolerance })
     }
 
     pub(super) fn is_falling(&self) -> bool {
@@ -109,7 +112,8 @@ impl<'a> Sorted<'a> {
             around.into_iter().flatten().filter(|place| *place < self.labels.len()).find(matches)
         });
         let Some(second) = second else { return Ok(Some(self.index(first))) };
-        let (one, other) = (self.index(first).min(self.index(second)), self.index(first).max(self.index(second)));
+        let (one, other) = (self.indices[self.index(first)], self.indices[self.index(second)]);
+        let (one, other) = (one.min(other), one.max(other));
         Err(Error::invalid(format!("label `{label}` matches two slots of the axis, `{one}` and `{other}`"))
             .hint("remove the duplicate from the store, or choose a smaller tolerance"))
     }
