@@ -1,10 +1,14 @@
 """What a commit costs in ledgers of a thousand, a hundred thousand and a million sources.
 
 A store with one step for each source is made, and a log that says which source owns which step; then one new file
-is appended at a time. `cold` opens the collection anew for each file, as a Lambda function does; `warm` settles ten
-intents one by one in one turn. `status` reads log, checkpoint and axis, and changes nothing.
+is appended at a time, asked for by an intent. `cold` opens the collection anew for each file, as a Lambda function
+does; `kept` goes on with one that is open, as a worker does that waits for events; `one turn` settles ten intents one
+by one. `overwritten` revises a file in the middle, cold. `status` reads log, checkpoint and the ends of the axis.
+
+`--region` revises a step in the middle of a store of few and of many steps, 5,000 values each, ten in a chunk.
 
   python tests/benches/ledger_cost.py --rows 1000 100000 1000000
+  python tests/benches/ledger_cost.py --rows --region 10 10000
 """
 
 from __future__ import annotations
@@ -27,42 +31,44 @@ HOUR = 3_600_000
 STEPS_OF_RECORD = 1000
 RUNS = 5
 WARM = 10
+REVISIONS = 15
+REQUESTS = ("get", "head", "put", "delete", "list", "copy")
 
 
-def source(path: Path, first: int, count: int) -> None:
-    """A file of hourly steps, four values each."""
+def source(path: Path, first: int, count: int, width: int = 4, version: int = 0) -> None:
+    """A file of hourly steps, `width` values each."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with netCDF4.Dataset(path, "w", format="NETCDF3_CLASSIC") as file:
         file.createDimension("time", count)
-        file.createDimension("x", 4)
+        file.createDimension("x", width)
         axis = file.createVariable("time", "f8", ("time",))
         axis.units = "hours since 2020-01-01"
         axis[:] = np.arange(first, first + count)
         data = file.createVariable("sst", "i2", ("time", "x"), fill_value=-9999)
         data.set_auto_maskandscale(False)
-        data[:] = np.arange(first, first + count)[:, None] % 1000
+        data[:] = np.arange(first, first + count)[:, None] % 1000 + version + np.arange(width) % 7
 
 
 def key_of(step: int) -> str:
     return f"hour-{step:08}.nc"
 
 
-def configuration(folder: Path) -> dict[str, Any]:
+def configuration(folder: Path, chunks: dict[str, int] | None = None) -> dict[str, Any]:
     return {
         "kind": "zarr-collection",
         "name": "hours",
         "source": {"url": str(folder / "incoming"), "include": ["hour-*.nc"]},
-        "store": {"url": str(folder / "store.zarr"), "chunks": {"time": 1000, "x": 4}},
+        "store": {"url": str(folder / "store.zarr"), "chunks": chunks or {"time": 1000, "x": 4}},
         "region": {"key": "time", "axis": "sorted"},
         "run": {"batch": {"files": 1}},
     }
 
 
-def prepare(folder: Path, rows: int) -> regraft.Collection:
+def prepare(folder: Path, rows: int, width: int = 4, chunks: dict[str, int] | None = None) -> None:
     """A store of `rows` steps, and a log that says that each came from a file of its own."""
-    everything = configuration(folder)
+    everything = configuration(folder, chunks)
     everything["source"] = {"url": str(folder / "seed")}
-    source(folder / "seed" / "all.nc", 0, rows)
+    source(folder / "seed" / "all.nc", 0, rows, width)
     regraft.open_collection(everything).sync()
     log = folder / "store.zarr.regraft" / "log"
     for record in log.glob("*.json"):
@@ -91,23 +97,38 @@ def prepare(folder: Path, rows: int) -> regraft.Collection:
             "axis_length": steps[-1] + 1,
         }
         (log / f"{number:020}.json").write_text(json.dumps(record))
-    collection = regraft.open_collection(configuration(folder))
-    source(folder / "incoming" / key_of(rows), rows, 1)
+    collection = regraft.open_collection(configuration(folder, chunks))
+    source(folder / "incoming" / key_of(rows), rows, 1, width)
     # The first commit after so long a log writes the first checkpoint.
     if rows >= 100 * STEPS_OF_RECORD:
         collection.apply(collection.plan(keys=[key_of(rows)]))
     else:
-        few = configuration(folder)
+        few = configuration(folder, chunks)
         few["run"]["checkpoint"] = 1
         first_checkpoint = regraft.open_collection(few)
         first_checkpoint.apply(first_checkpoint.plan(keys=[key_of(rows)]))
-    return collection
 
 
 def timed(work: Callable[[], Any]) -> tuple[float, float, Any]:
     wall, cpu = time.perf_counter(), time.process_time()
     answer = work()
     return time.perf_counter() - wall, time.process_time() - cpu, answer
+
+
+def commit(collection: regraft.Collection, key: str) -> tuple[float, float, int]:
+    """Settles one intent: wall and CPU seconds, and all requests but those of submitting it."""
+    collection.submit([key])
+    wall, cpu, report = timed(lambda: collection.drain().to_dict())
+    assert len(report["commits"]) == 1, report["outcome"]
+    return wall, cpu, sum(report["usage"][name] for name in REQUESTS)
+
+
+def summary(kind: str, runs: list[tuple[float, float, int]]) -> dict[str, Any]:
+    return {
+        f"{kind} wall ms": round(1000 * statistics.median(run[0] for run in runs), 1),
+        f"{kind} cpu ms": round(1000 * statistics.median(run[1] for run in runs), 1),
+        f"{kind} requests": round(statistics.median(run[2] for run in runs)),
+    }
 
 
 def measure(rows: int) -> dict[str, Any]:
@@ -117,51 +138,73 @@ def measure(rows: int) -> dict[str, Any]:
         prepare(folder, rows)
         prepared = time.perf_counter() - began
         status = timed(lambda: regraft.open_collection(configuration(folder)).status())
-        next_step = rows + 1
-        cold = []
-        for _ in range(RUNS):
-            source(folder / "incoming" / key_of(next_step), next_step, 1)
+        steps = iter(range(rows + 1, 2 * rows + 100))
 
-            def commit(key: str = key_of(next_step)) -> dict[str, Any]:
-                collection = regraft.open_collection(configuration(folder))
-                plan = collection.plan(keys=[key])
-                return collection.apply(plan).to_dict()
+        def arrive(step: int) -> str:
+            source(folder / "incoming" / key_of(step), step, 1, version=1)
+            return key_of(step)
 
-            cold.append(timed(commit))
-            next_step += 1
-        keys = [key_of(step) for step in range(next_step, next_step + WARM)]
-        for step, key in enumerate(keys, next_step):
-            source(folder / "incoming" / key, step, 1)
-        collection = regraft.open_collection(configuration(folder))
-        collection.submit(keys)
-        warm = timed(lambda: collection.drain().to_dict())
-        assert len(warm[2]["commits"]) == WARM, warm[2]["commits"]
-        usage = cold[-1][2]["usage"]
+        # The first one reads the whole axis where nothing says yet that it is in order.
+        commit(regraft.open_collection(configuration(folder)), arrive(next(steps)))
+        cold = [commit(regraft.open_collection(configuration(folder)), arrive(next(steps))) for _ in range(RUNS)]
+        stays = regraft.open_collection(configuration(folder))
+        kept = [commit(stays, arrive(next(steps))) for _ in range(RUNS + 1)][1:]
+        stays.submit([arrive(next(steps)) for _ in range(WARM)])
+        turn = timed(lambda: stays.drain().to_dict())
+        assert len(turn[2]["commits"]) == WARM, turn[2]["commits"]
+        middle = range(rows // 2, rows // 2 + RUNS)
+        overwritten = [commit(regraft.open_collection(configuration(folder)), arrive(step)) for step in middle]
         files = list((folder / "store.zarr.regraft" / "checkpoint").glob("*"))
         return {
             "rows": rows,
             "checkpoint files": len(files),
             "checkpoint MB": round(sum(file.stat().st_size for file in files) / 1e6, 2),
-            "status wall s": round(status[0], 3),
-            "cold wall s": round(statistics.median(run[0] for run in cold), 3),
-            "cold cpu s": round(statistics.median(run[1] for run in cold), 3),
-            "cold requests": sum(usage[name] for name in ("get", "head", "put", "delete", "list", "copy")),
-            "cold kB read": round(usage["bytes_read"] / 1000),
-            "warm wall s": round(warm[0] / WARM, 3),
-            "warm cpu s": round(warm[1] / WARM, 3),
-            "warm kB read": round(warm[2]["usage"]["bytes_read"] / WARM / 1000),
+            "status ms": round(1000 * status[0]),
+            **summary("cold", cold),
+            **summary("overwritten", overwritten),
+            **summary("kept", kept),
+            "one turn wall ms": round(1000 * turn[0] / WARM, 1),
+            "one turn cpu ms": round(1000 * turn[1] / WARM, 1),
             "peak MB": round(peak_memory()),
             "prepared in s": round(prepared, 1),
         }
 
 
+def measure_region(steps: int) -> dict[str, Any]:
+    """One step in the middle of many, revised again and again."""
+    with tempfile.TemporaryDirectory(prefix="regraft-region-") as name:
+        folder, chunks, width = Path(name), {"time": 10, "x": 5000}, 5000
+        prepare(folder, steps, width, chunks)
+        versions = iter(range(1, 1000))
+
+        def revise() -> str:
+            path = folder / "incoming" / key_of(steps // 2)
+            path.unlink(missing_ok=True)
+            source(path, steps // 2, 1, width, next(versions))
+            return path.name
+
+        stays = regraft.open_collection(configuration(folder, chunks))
+        commit(stays, revise())
+        cold = [commit(regraft.open_collection(configuration(folder, chunks)), revise()) for _ in range(REVISIONS)]
+        kept = [commit(stays, revise()) for _ in range(REVISIONS + 1)][1:]
+        return {"steps": steps, **summary("cold", cold), **summary("kept", kept)}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, nargs="+", default=[1000, 100_000])
+    parser.add_argument("--rows", type=int, nargs="*", default=[1000, 100_000])
+    parser.add_argument("--region", type=int, nargs="*", default=[], metavar="STEPS")
     arguments = parser.parse_args()
-    results = [measure(rows) for rows in arguments.rows]
-    heads = tuple(results[0])
-    print(table("one file appended", [tuple(str(row[name]) for name in heads) for row in results], heads))
+    for title, wanted, measured in (
+        ("one file a commit", arguments.rows, measure),
+        ("one region revised", arguments.region, measure_region),
+    ):
+        results = [measured(size) for size in wanted]
+        if results:
+            # A row for each number: there are more of them than sizes.
+            rows = [tuple(str(result[head]) for result in results) for head in results[0]]
+            named = [(head, *row) for head, row in zip(results[0], rows, strict=True)]
+            print(table(title, named[1:], named[0]))
 
 
 if __name__ == "__main__":
