@@ -5,7 +5,8 @@ is appended at a time, asked for by an intent. `cold` opens the collection anew 
 does; `kept` goes on with one that is open, as a worker does that waits for events; `one turn` settles ten intents one
 by one. `overwritten` revises a file in the middle, cold. `status` reads log, checkpoint and the ends of the axis.
 
-`--region` revises a step in the middle of a store of few and of many steps, 5,000 values each, ten in a chunk.
+`--region` revises a step of 200,000 values, ten steps in a chunk, in the middle of a store of few and of many steps,
+all others of which are empty.
 
   python tests/benches/ledger_cost.py --rows 1000 100000 1000000
   python tests/benches/ledger_cost.py --rows --region 10 10000
@@ -35,10 +36,10 @@ REVISIONS = 15
 REQUESTS = ("get", "head", "put", "delete", "list", "copy")
 
 
-def source(path: Path, first: int, count: int, width: int = 4, version: int = 0) -> None:
-    """A file of hourly steps, `width` values each."""
+def source(path: Path, first: int, count: int, width: int = 4, version: int = 0, *, empty: bool = False) -> None:
+    """A file of hourly steps, `width` values each; an empty one holds labels and no values."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with netCDF4.Dataset(path, "w", format="NETCDF3_CLASSIC") as file:
+    with netCDF4.Dataset(path, "w", format="NETCDF4" if empty else "NETCDF3_CLASSIC") as file:
         file.createDimension("time", count)
         file.createDimension("x", width)
         axis = file.createVariable("time", "f8", ("time",))
@@ -46,7 +47,8 @@ def source(path: Path, first: int, count: int, width: int = 4, version: int = 0)
         axis[:] = np.arange(first, first + count)
         data = file.createVariable("sst", "i2", ("time", "x"), fill_value=-9999)
         data.set_auto_maskandscale(False)
-        data[:] = np.arange(first, first + count)[:, None] % 1000 + version + np.arange(width) % 7
+        if not empty:
+            data[:] = np.arange(first, first + count)[:, None] % 1000 + version + np.arange(width) % 7
 
 
 def key_of(step: int) -> str:
@@ -68,7 +70,7 @@ def prepare(folder: Path, rows: int, width: int = 4, chunks: dict[str, int] | No
     """A store of `rows` steps, and a log that says that each came from a file of its own."""
     everything = configuration(folder, chunks)
     everything["source"] = {"url": str(folder / "seed")}
-    source(folder / "seed" / "all.nc", 0, rows, width)
+    source(folder / "seed" / "all.nc", 0, rows, width, empty=chunks is not None)
     regraft.open_collection(everything).sync()
     log = folder / "store.zarr.regraft" / "log"
     for record in log.glob("*.json"):
@@ -173,7 +175,7 @@ def measure(rows: int) -> dict[str, Any]:
 def measure_region(steps: int) -> dict[str, Any]:
     """One step in the middle of many, revised again and again."""
     with tempfile.TemporaryDirectory(prefix="regraft-region-") as name:
-        folder, chunks, width = Path(name), {"time": 10, "x": 5000}, 5000
+        folder, chunks, width = Path(name), {"time": 10, "x": 50_000}, 200_000
         prepare(folder, steps, width, chunks)
         versions = iter(range(1, 1000))
 
