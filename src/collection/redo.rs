@@ -37,7 +37,7 @@ impl Collection {
             turn.doors.store.sweep().await?;
             turn.doors.control.sweep().await?;
         }
-        let Some(unfinished) = unfinished else { return Ok(()) };
+        let Some(unfinished) = unfinished else { return self.end_backfill(turn).await };
         run.check()?;
         if self.set_back(turn, &unfinished).await? {
             turn.session = self.open_session(&turn.lease, &turn.doors).await?;
@@ -70,7 +70,16 @@ impl Collection {
             self.commit(turn, &[], &[], run, totals).await?;
         }
         // The stage was named until now, in case this had died as well.
-        turn.doors.sweep_stages(None).await
+        turn.doors.sweep_stages(None).await?;
+        self.end_backfill(turn).await
+    }
+
+    /// Removes what a backfill leaves whose publisher died.
+    async fn end_backfill(&self, turn: &Turn) -> Result<()> {
+        if turn.lease.inherited() && turn.session.ledger.backfill.is_none() {
+            turn.doors.drop_markers().await?;
+        }
+        Ok(())
     }
 
     /// Brings the store back to where a commit can begin again; whether anything was to be done.

@@ -9,9 +9,11 @@ import random
 import signal
 import time
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+import regraft
 from days import (
     GONE,
     assert_no_leftovers,
@@ -55,6 +57,16 @@ def is_state(place: Place, model: dict[int, int]) -> bool:
     return True
 
 
+def settled(verb: Callable[[], regraft.Report], found: Counter[str]) -> None:
+    """Done, and done again where this process was so slow that its short lease ran out: then it stops by itself."""
+    for _ in range(10):
+        try:
+            return verb().raise_for_failures()
+        except regraft.ConflictError:
+            found["stopped for want of a heartbeat"] += 1
+    raise AssertionError("this machine is too slow for a lease of a second")
+
+
 @pytest.mark.parametrize("chunk", [1, 4])
 def test_what_a_killed_worker_leaves_the_next_one_mends(place: Place, chunk: int) -> None:
     kills = KILLS[place.name]
@@ -84,7 +96,7 @@ def test_what_a_killed_worker_leaves_the_next_one_mends(place: Place, chunk: int
             victim.process.wait()
         in_mid_work = not any(record["kind"] == "commit" for record in records(place)[length:])
         began = time.monotonic()
-        collection.drain(wait=60, progress=False).raise_for_failures()
+        settled(lambda: collection.drain(wait=60, progress=False), found)
         typical = (typical + time.monotonic() - began) / 2 if place.server is None else typical
         state = "new" if is_state(place, model) else "old" if is_state(place, old) else "torn"
         assert state != "torn", (turn, verb, records(place)[length:])
@@ -93,7 +105,7 @@ def test_what_a_killed_worker_leaves_the_next_one_mends(place: Place, chunk: int
         assert_nothing_twice(place)
         assert_no_leftovers(place)
         # What no request asks for, because the process died before it could, a listing finds.
-        collection.sync(progress=False).raise_for_failures()
+        settled(lambda: collection.sync(progress=False), found)
         assert_store_equals(place, model, SIDE)
         assert_nothing_twice(place)
         assert_no_leftovers(place)

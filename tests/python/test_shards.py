@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from days import assert_no_leftovers, assert_nothing_twice, assert_store_equals,
 from days import records as log_records
 from places import Place
 from regraft.errors import ConflictError, InvalidError
+from workers import LONG
 
 WORKER = """
 import json, sys
@@ -159,6 +162,67 @@ def test_killed_shards_are_done_again(place: Place) -> None:
     assert "published" in {shard(place, plan, 2, 2)["outcome"], shard(place, plan, 1, 2)["outcome"]}
     assert_store_equals(place, dict.fromkeys(range(40), 0), side=64)
     assert_nothing_twice(place)
+    assert_no_leftovers(place)
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("first", ["a shard", "a drain"])
+def test_a_killed_publisher_is_followed_by_the_next_worker(place: Place, first: str) -> None:
+    """Killed at any moment after the last marker, whoever comes next: the whole plan once, and nothing left of it."""
+    config = configuration(place, lease=2, checkpoint=2)
+    chance = random.Random(first)
+    model: dict[int, int] = {}
+    found: Counter[str] = Counter()
+    for turn in range(40 if LONG else 2):
+        new = range(12 * turn, 12 * turn + 12)
+        for day in new:
+            put_day(place, day, turn)
+        # A step of the store is revised as well.
+        for day in [*model][:1]:
+            put_day(place, day, turn)
+            model[day] = turn
+        collection = opened(place, config)
+        plan = collection.plan(progress=False).to_json()
+        collection._core.apply_shard(plan, 1, 2)
+        length = len(log_records(place))
+        told = {"config": config, "storage_options": place.storage_options, "plan": plan, "number": 2, "count": 2}
+        with subprocess.Popen(
+            [sys.executable, "-c", WORKER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as publisher:
+            assert publisher.stdin is not None
+            publisher.stdin.write(json.dumps(told))
+            publisher.stdin.close()
+            deadline = time.monotonic() + 60
+            while len(markers(place)) < 2 and publisher.poll() is None:
+                assert time.monotonic() < deadline
+                time.sleep(0.001)
+            time.sleep(chance.uniform(0, 0.1))
+            publisher.kill()
+        kinds = [record["kind"] for record in log_records(place)[length:]]
+        found["after its commit" if "commit" in kinds else "in mid-work" if "prepared" in kinds else "before"] += 1
+        if first == "a drain":
+            # It mends what was announced; what was not is the next shard's.
+            with contextlib.suppress(ConflictError):
+                opened(place, config).drain(wait=60, progress=False)
+        done = json.loads(opened(place, config)._core.apply_shard(plan, 2, 2))
+        assert done["outcome"] in ("published", "nothing"), done
+        model |= dict.fromkeys(new, turn)
+        # One that was killed after its commit left its markers to whoever takes the lease.
+        opened(place, config).drain(wait=60, progress=False).raise_for_failures()
+        assert_store_equals(place, model)
+        assert_nothing_twice(place)
+        assert_no_leftovers(place)
+        assert opened(place, config).sync(progress=False).outcome == "nothing"
+    print(f"{place.name}, {first} comes next: publishers killed {dict(found)}")
+
+
+def markers(place: Place) -> list[str]:
+    """The shards that are done."""
+    try:
+        return [key for key in place.keys("store.zarr.regraft/backfill/") if key.endswith(".json")]
+    except FileNotFoundError:
+        # The publisher has removed one while it was looked at.
+        return ["published"] * 2
 
 
 def test_others_wait_while_a_backfill_is_open(place: Place) -> None:

@@ -4,7 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
+use futures::TryStreamExt;
+use regraft::collection::planning::Request;
+use regraft::error::Kind;
+use regraft::progress::Run;
+use regraft::store::block_on;
 use regraft::store::faults::{Fault, Faults, Operation};
+use serde_json::Value;
 
 use crate::coordination_model::{Shape, World, drain, sync};
 
@@ -203,4 +209,101 @@ fn a_worker_may_die_at_every_request_on_files() {
         deaths += die_everywhere(&Shape { chunk: 1, ..Shape::default() }, World::files, 1);
     }
     println!("{deaths} deaths");
+}
+
+/// Sources and versions that two commits have taken.
+fn taken_twice(world: &World) -> Vec<(String, String)> {
+    let log = world.place("out.zarr.regraft/log");
+    let mut keys: Vec<String> = block_on(log.list("", None).map_ok(|meta| meta.key).try_collect()).expect("listed");
+    keys.sort();
+    let mut taken: Vec<(String, String)> = Vec::new();
+    let mut twice = Vec::new();
+    for key in keys {
+        let object = block_on(log.get(&key)).expect("get").expect("a record");
+        let record: Value = serde_json::from_slice(&object.bytes).expect("JSON");
+        if record["kind"] != "commit" {
+            continue;
+        }
+        for source in record["sources"].as_array().into_iter().flatten() {
+            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+            let one = (text(&source["key"]), text(&source["version"]["etag"]));
+            if taken.contains(&one) { twice.push(one) } else { taken.push(one) }
+        }
+    }
+    twice
+}
+
+/// The last worker of a backfill dies at each of its requests; the next one publishes, or finds that it was published.
+fn publishers_die(world: fn(Shape) -> World, ttl: f64, exists: bool, every: usize) -> usize {
+    let mut deaths = 0;
+    let shape = Shape { chunk: 3, ..Shape::default() };
+    let run = Run::default();
+    for last_is_done in [false, true] {
+        for limit in (1..).step_by(every) {
+            let mut world = world(shape.clone());
+            world.ttl = ttl;
+            // A checkpoint must not forget which plan was published.
+            world.checkpoint = 1;
+            if exists {
+                world.put("a", &[10, 11], 1);
+                world.assert_settled();
+                world.put("a", &[10, 11], 2);
+            }
+            let old = world.found();
+            world.put("b", &[12, 13, 14, 15], 3);
+            world.put("c", &[16, 17], 4);
+            world.put("d", &[18, 19, 20, 21, 22], 5);
+            let new = world.expected();
+            // Regions that a source revises are written at once, new ones are not seen.
+            let revised =
+                new.iter().filter(|(day, _)| old.contains_key(day)).map(|(day, value)| (*day, *value)).collect();
+            let told = format!("store exists: {exists}, request {limit}, done: {last_is_done}");
+            println!("{told}");
+            let plan = block_on(world.collection().plan(&Request::default(), &run)).expect("planned");
+            let first = block_on(world.collection().apply_shard(&plan, 1, 2, &run)).expect("a shard");
+            assert_eq!(first.outcome, "written", "{told}");
+            let death = DiesAt::new(limit, last_is_done);
+            death.is_armed.store(true, Ordering::SeqCst);
+            let dying = world.collection().with_faults(death);
+            if let Ok(done) = block_on(dying.apply_shard(&plan, 2, 2, &run)) {
+                assert!(limit > 3, "{told}: {done:?}");
+                break;
+            }
+            drop(dying);
+            deaths += 1;
+            if limit % 2 == 0 {
+                // Somebody else comes by before: he mends what was announced, or is told that the backfill is not finished.
+                match drain(&world.collection()) {
+                    Ok(_) => {}
+                    Err(error) => assert_eq!(error.kind(), Kind::Conflict, "{told}: {error}"),
+                }
+            }
+            let found = world.found();
+            assert!([&old, &revised, &new].contains(&&found), "{told}: {found:?}");
+            let second = block_on(world.collection().apply_shard(&plan, 2, 2, &run))
+                .unwrap_or_else(|error| panic!("{told}: {error}"));
+            assert!(["published", "nothing"].contains(&second.outcome.as_str()), "{told}: {second:?}");
+            assert_eq!(world.found(), new, "{told}");
+            assert_eq!(taken_twice(&world), [], "{told}");
+            // A publisher that died with nothing but its last words unsaid is inherited from by whoever comes next.
+            drain(&world.collection()).unwrap_or_else(|error| panic!("{told}: {error}"));
+            world.assert_clean();
+            if limit % 5 == 0 || every > 1 {
+                world.assert_settled();
+            }
+        }
+    }
+    deaths
+}
+
+#[test]
+fn the_publisher_of_a_backfill_may_die_at_every_request() {
+    let every = if is_long() { 1 } else { 3 };
+    let mut deaths = 0;
+    for exists in [false, true] {
+        deaths += publishers_die(World::files, 60.0, exists, every);
+        // Who dies in memory is waited for.
+        deaths += publishers_die(World::memory, 1.0, exists, if is_long() { 1 } else { 10 });
+    }
+    println!("{deaths} publishers died");
 }

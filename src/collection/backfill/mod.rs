@@ -212,6 +212,10 @@ impl Collection {
             Some(_) => turn.session.log.append(&CommitRecord::new("abandon", &self.config.name)).await.map(drop),
             None => Ok(()),
         };
+        let outcome = match outcome {
+            Ok(()) => turn.doors.drop_markers().await,
+            failed => failed,
+        };
         self.end(turn, outcome.is_err()).await;
         outcome.map(|()| open)
     }

@@ -18,6 +18,7 @@ use crate::collection::memory::{MemoryData, MemoryVariable};
 use crate::collection::planning::Examined;
 use crate::collection::session::{Candidate, Session, Settled};
 use crate::collection::source::read_values;
+use crate::collection::staging::Doors;
 use crate::collection::structure::{Role, StoreArray, Structure};
 use crate::collection::turn::{Totals, Turn};
 use crate::collection::writes::writes;
@@ -39,21 +40,21 @@ impl Collection {
         let mut turn = self.begin(Some(LEASE_WAIT)).await?;
         let outcome = async {
             self.recover(&mut turn, run, &mut totals).await?;
-            if turn.session.ledger.backfill.as_deref() != Some(id) {
-                return Ok(totals.commits.is_empty());
+            let is_open = turn.session.ledger.backfill.as_deref() == Some(id);
+            if is_open {
+                let bad = markers.into_values().flat_map(|marker| marker.bad).collect();
+                self.publish_under(&mut turn, plan, id, sources, bad, run, &mut totals).await?;
             }
-            let bad = markers.into_values().flat_map(|marker| marker.bad).collect();
-            self.publish_under(&mut turn, plan, id, sources, bad, run, &mut totals).await?;
-            Ok::<_, Error>(false)
+            // Workers of shards hold no lease that somebody inherits.
+            turn.doors.store.sweep_dead().await?;
+            turn.doors.drop_markers().await?;
+            Ok::<_, Error>(!is_open && totals.commits.is_empty())
         }
         .await;
         let unchanged = turn.session.axis_change(&turn.session.unchanged(), &self.config);
         self.end(turn, outcome.is_err()).await;
         if outcome? {
             return Ok(None);
-        }
-        for meta in self.control.list(&format!("{FOLDER}{id}/"), None).try_collect::<Vec<_>>().await? {
-            self.control.delete(&meta.key).await?;
         }
         Ok(Some(totals.report(self, unchanged)))
     }
@@ -156,6 +157,16 @@ impl Collection {
             }
         }
         Ok(labels)
+    }
+}
+
+impl Doors {
+    /// Removes the markers of all backfills; none is open.
+    pub(in crate::collection) async fn drop_markers(&self) -> Result<()> {
+        for meta in self.control.list(FOLDER, None).try_collect::<Vec<_>>().await? {
+            self.control.delete(&meta.key).await?;
+        }
+        self.control.child(FOLDER).sweep_dead().await.map(drop)
     }
 }
 

@@ -46,6 +46,9 @@ pub(super) struct Manifest {
     /// Sources that somebody died on.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) crashes: BTreeMap<String, Crashes>,
+    /// The backfill that was published last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) finished_backfill: Option<String>,
     /// Runs of rows about sources, the latest first.
     pub(super) sources: Vec<Run>,
     /// Runs of rows about labels, the latest first.

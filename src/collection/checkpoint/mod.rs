@@ -146,6 +146,7 @@ impl Checkpoint {
         ledger.last_time.clone_from(&self.manifest.last_time);
         ledger.journal.crashes.clone_from(&self.manifest.crashes);
         ledger.axis_order.clone_from(&self.manifest.axis_order);
+        ledger.finished_backfill.clone_from(&self.manifest.finished_backfill);
         ledger
     }
 
@@ -326,6 +327,7 @@ impl Checkpoint {
             last_time: ledger.last_time.clone(),
             axis_order: ledger.axis_order.clone(),
             crashes: ledger.journal.crashes.clone(),
+            finished_backfill: ledger.finished_backfill.clone(),
             ..Manifest::new(number)
         };
         manifest.sources = self.files.add(&self.manifest.sources, sources, number).await?;
