@@ -22,6 +22,8 @@ from places import Place
 
 DAYS = 24
 SIDE = 600
+SOON = 5.0
+"""Seconds from the signal to the end: one, on a machine that does nothing else; all of the work takes many more."""
 PATIENCE = 60.0
 """Seconds that a started process may take to its first commit, on a machine that compiles beside."""
 
@@ -118,18 +120,18 @@ def assert_goes_on(place: Place, config: dict[str, Any]) -> None:
             np.testing.assert_array_equal(found["sst"][day].values, noise(day))
 
 
-def test_the_api_raises_within_a_second(place: Place, config: dict[str, Any]) -> None:
+def test_the_api_raises_at_once(place: Place, config: dict[str, Any]) -> None:
     command = [sys.executable, "-c", API, json.dumps(config), json.dumps(place.storage_options)]
     with interrupted(place, command) as (process, sent):
         output, complaint = process.communicate(timeout=30)
-    assert float(output) - sent < 1, complaint
+    assert float(output) - sent < SOON, complaint
     # Python ends itself by the signal, so that a shell's loop stops too.
     assert process.returncode == -signal.SIGINT, complaint
     assert complaint.rstrip().endswith("KeyboardInterrupt")
     assert_goes_on(place, config)
 
 
-def test_the_command_ends_within_a_second(place: Place, config: dict[str, Any], tmp_path: Path) -> None:
+def test_the_command_ends_at_once(place: Place, config: dict[str, Any], tmp_path: Path) -> None:
     # A configuration file may name secrets, not hold them.
     secrets = {name: value for name, value in place.storage_options.items() if name.endswith(("key", "key_id"))}
     named = {**place.storage_options, **{name: f"${{{name.upper()}}}" for name in secrets}}
@@ -141,7 +143,7 @@ def test_the_command_ends_within_a_second(place: Place, config: dict[str, Any], 
         output, complaint = process.communicate(timeout=30)
         took = time.monotonic() - sent
     assert process.returncode == 130, complaint
-    assert took < 1, complaint
+    assert took < SOON, complaint
     assert output == ""
     assert complaint.startswith("interrupted; ")
     assert "Traceback" not in complaint
