@@ -125,7 +125,7 @@ impl Migrations {
         let total = objects.len() as u64;
         let allowed = self.config.run.max_failures.map_or(u64::MAX, |failures| failures.of(total));
         let failures = AtomicU64::new(0);
-        let mut under_way = stream::iter(0..objects.len())
+        let under_way = stream::iter(0..objects.len())
             .map(|index| {
                 let (object, failures) = (objects[index], &failures);
                 async move {
@@ -142,14 +142,11 @@ impl Migrations {
             })
             .buffer_unordered(self.config.run.concurrency);
         let mut done = 0;
-        while let Some(report) = under_way.next().await {
+        let tell = |report: &ObjectReport| {
             done += 1;
             self.tell(run, "migrate", (done, total), &report.key, failures.load(Ordering::Relaxed));
-            if report.state != State::Pending {
-                recorder.take(&report).await?;
-            }
-            reports.push(report);
-        }
+        };
+        reports.extend(recorder.take_all(under_way, tell).await?);
         Ok(failures.load(Ordering::Relaxed) > allowed)
     }
 

@@ -54,9 +54,7 @@ impl Migrations {
         let mut recorder = Recorder::new(self.run_store(&id));
         let throttle = Throttle::new(&self.config.run);
         let total = keys.len() as u64;
-        let mut reports = Vec::new();
-        let mut errors = 0;
-        let mut under_way = stream::iter(0..keys.len())
+        let under_way = stream::iter(0..keys.len())
             .map(|index| {
                 let (key, of, id, throttle) = (keys[index].as_str(), of.as_str(), id.as_str(), &throttle);
                 let known = outcomes.get(key);
@@ -68,13 +66,13 @@ impl Migrations {
                 }
             })
             .buffer_unordered(self.config.run.concurrency);
-        while let Some(report) = under_way.next().await {
-            recorder.take(&report).await?;
+        let (mut done, mut errors) = (0, 0);
+        let tell = |report: &ObjectReport| {
+            done += 1;
             errors += u64::from(report.state == State::Error);
-            self.tell(run, "roll_back", (reports.len() as u64 + 1, total), &report.key, errors);
-            reports.push(report);
-        }
-        drop(under_way);
+            self.tell(run, "roll_back", (done, total), &report.key, errors);
+        };
+        let reports = recorder.take_all(under_way, tell).await?;
         recorder.flush().await?;
         let cancelled = run.check().is_err();
         let report = self.report("roll_back", id, reports, cancelled, false, usage_before, began, Estimate::default());

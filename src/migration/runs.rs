@@ -9,15 +9,17 @@
 //! themselves ([`super::stamp`]). A run that was killed has no last record, and perhaps lacks its last part.
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::stream::{self, StreamExt, TryStreamExt};
+use futures::stream::{self, Stream, StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc::unbounded_channel;
 use tokio::time::Instant;
 
 use super::Migrations;
-use super::document::SCHEMA_VERSION;
+use super::document::{SCHEMA_VERSION, State};
 use super::report::{ObjectReport, Report, ReportTotals};
 use crate::error::{Error, Kind, Result};
 use crate::ledger::Log;
@@ -323,8 +325,39 @@ impl Recorder {
         Ok(sum.is_some() && Checksum::of_etag(&etag) == sum)
     }
 
+    /// Takes all outcomes, each told first, and gives them back. While a part is written the others go on: they hold the
+    /// right to requests, of which after many 503s there are so few that a part would wait for them for ever.
+    pub(super) async fn take_all(
+        &mut self,
+        outcomes: impl Stream<Item = ObjectReport>,
+        mut tell: impl FnMut(&ObjectReport),
+    ) -> Result<Vec<ObjectReport>> {
+        let (sender, mut receiver) = unbounded_channel();
+        let working = async move {
+            let mut outcomes = pin!(outcomes);
+            while let Some(report) = outcomes.next().await {
+                tell(&report);
+                // Nobody listens where recording failed; that is the error.
+                let _ = sender.send(report);
+            }
+            Ok::<_, Error>(())
+        };
+        let recording = async {
+            let mut reports = Vec::new();
+            while let Some(report) = receiver.recv().await {
+                if report.state != State::Pending {
+                    self.take(&report).await?;
+                }
+                reports.push(report);
+            }
+            Ok(reports)
+        };
+        let ((), reports) = futures::try_join!(working, recording)?;
+        Ok(reports)
+    }
+
     /// Takes one outcome; writes a part where enough are waiting, or long enough.
-    pub(super) async fn take(&mut self, report: &ObjectReport) -> Result<()> {
+    async fn take(&mut self, report: &ObjectReport) -> Result<()> {
         serde_json::to_writer(&mut self.waiting, report)
             .map_err(|error| Error::internal(format!("an outcome cannot be written as JSON: {error}")))?;
         self.waiting.push(b'\n');
@@ -357,7 +390,54 @@ impl Recorder {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use async_trait::async_trait;
+    use tokio::sync::Notify;
+
     use super::*;
+    use crate::store::block_on;
+    use crate::store::faults::{Fault, Faults, Operation};
+
+    /// A put that ends when somebody else went on.
+    #[derive(Default)]
+    struct Waiting {
+        begun: Notify,
+        went_on: Notify,
+    }
+
+    #[async_trait]
+    impl Faults for Waiting {
+        async fn before(&self, _: Operation, _: &str) -> std::result::Result<(), Fault> {
+            self.begun.notify_one();
+            self.went_on.notified().await;
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn objects_go_on_while_outcomes_are_recorded() {
+        let waiting = Arc::new(Waiting::default());
+        let store = Store::open("memory://runs", &BTreeMap::default()).unwrap().with_faults(waiting.clone());
+        block_on(async {
+            let outcome = |index: usize| {
+                let waiting = waiting.clone();
+                async move {
+                    // As one that holds the right to a request which the record waits for.
+                    if index == PART {
+                        waiting.begun.notified().await;
+                        waiting.went_on.notify_one();
+                    }
+                    ObjectReport::untouched(&index.to_string(), State::Done, None, None)
+                }
+            };
+            let outcomes = stream::iter(0..=PART).map(outcome).buffer_unordered(PART + 1);
+            let mut recorder = Recorder::new(store);
+            let taken = recorder.take_all(outcomes, |_| {});
+            let taken = tokio::time::timeout(Duration::from_secs(20), taken).await;
+            assert_eq!(taken.expect("nobody waits for ever").unwrap().len(), PART + 1);
+        });
+    }
 
     #[test]
     fn ids_of_runs_can_be_parts_of_keys() {

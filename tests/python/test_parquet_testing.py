@@ -39,11 +39,11 @@ FOR_SPARK = {
     "datapage_v2.snappy.parquet",
     "delta_byte_array.parquet",
     "fixed_length_decimal_legacy.parquet",
-    "int96_from_spark.parquet",
+    "int64_decimal.parquet",
+    "list_columns.parquet",
     "nested_lists.snappy.parquet",
     "nested_maps.snappy.parquet",
     "nulls.snappy.parquet",
-    "repeated_no_annotation.parquet",
 }
 """Files for the short form: one of each kind."""
 
@@ -171,7 +171,7 @@ def test_spark_sees_the_same(testing: Path, migrated: dict[str, Any], session: A
                 folder, _ = migrated[layout]
                 if old is None or outcome(migrated, layout, f"data/{name}")["state"] != "done":
                     continue
-                for splits in (1, 3):
+                for splits in (1, 3) if os.environ.get("REGRAFT_LONG") else (3,):
                     new = seen_by_spark(session, folder / "data" / name, vectorized=vectorized, splits=splits)
                     assert new is not None, (name, layout, vectorized, splits)
                     rows = len(next(iter(old.values()), []))
@@ -179,9 +179,9 @@ def test_spark_sees_the_same(testing: Path, migrated: dict[str, Any], session: A
                     assert new["regraft_added"] == ["new"] * rows, (name, layout)
                     equal[name] += 1
     print(f"{len(equal)} files, {equal.total()} times equal in Spark")
-    # Both readers, both layouts, one split and three.
+    # Both readers and both layouts.
     assert set(equal) >= FOR_SPARK, FOR_SPARK - set(equal)
-    assert all(equal[name] == 8 for name in FOR_SPARK), equal
+    assert all(equal[name] in (4, 8) for name in FOR_SPARK), equal
 
 
 def rows_of(values: Values, columns: Values) -> list[tuple[Any, ...]]:
