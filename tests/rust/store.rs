@@ -2,6 +2,9 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::TryStreamExt;
@@ -94,43 +97,45 @@ fn files_lie_where_their_keys_say_and_nothing_else_is_left() {
     });
 }
 
-/// Writes 300 requests while somebody sweeps; returns how many temporary files were swept.
-fn swept_beside(sweep: impl Fn(&Store) -> u64 + Send + 'static) -> u64 {
+/// Writes requests while somebody sweeps, 300 of them and on until so `many` temporary files were swept.
+fn written_beside(sweep: impl Fn(&Store) -> u64 + Send + 'static, many: u64) {
     let directory = tempfile::tempdir().expect("a directory");
     let store = files(&directory);
-    let sweeper = store.clone();
+    let (swept, sweeper) = (Arc::new(AtomicU64::new(0)), store.clone());
     let (stop, stopped) = std::sync::mpsc::channel::<()>();
-    let sweeping = std::thread::spawn(move || {
-        let mut swept = 0;
-        while stopped.recv_timeout(std::time::Duration::from_millis(20)).is_err() {
-            swept += sweep(&sweeper);
+    let sweeping = std::thread::spawn({
+        let swept = swept.clone();
+        move || {
+            while stopped.recv_timeout(Duration::from_millis(20)).is_err() {
+                swept.fetch_add(sweep(&sweeper), Ordering::Relaxed);
+            }
         }
-        swept
     });
     let body = Bytes::from(vec![7_u8; 1 << 16]);
-    for number in 0..300 {
+    let began = Instant::now();
+    let mut number = 0;
+    while number < 300 || swept.load(Ordering::Relaxed) < many {
+        assert!(began.elapsed() < Duration::from_secs(120), "nothing was in the middle of being written");
         let answer =
             block_on(store.put_if(&format!("inbox/{number}"), body.clone(), Condition::Absent)).expect("an answer");
         assert!(matches!(answer, regraft::store::PutAnswer::Ours(_)), "{number}: {answer:?}");
+        number += 1;
     }
     stop.send(()).expect("a sweeper");
+    sweeping.join().expect("a sweeper");
     let keys: Vec<_> = block_on(store.list("inbox/", None).try_collect()).expect("a listing");
-    assert_eq!(keys.len(), 300);
-    sweeping.join().expect("a sweeper")
+    assert_eq!(keys.len(), number);
 }
 
 /// Whoever takes over from a dead writer sweeps, while others leave their requests beside it.
 #[test]
 fn a_writer_whose_temporary_file_is_swept_writes_again() {
-    let swept = swept_beside(|store| block_on(store.sweep()).unwrap());
-    assert!(swept > 2, "nothing was in the middle of being written");
+    written_beside(|store| block_on(store.sweep()).unwrap(), 3);
 }
 
 #[test]
 fn a_sweep_for_the_dead_disturbs_nobody() {
-    // A file that was made and is not locked yet may be hit, now and then.
-    let swept = swept_beside(|store| block_on(store.sweep_dead()).unwrap());
-    assert!(swept <= 2, "{swept} living writers were taken for dead ones");
+    written_beside(|store| block_on(store.sweep_dead()).unwrap(), 0);
 }
 
 #[cfg(unix)]
