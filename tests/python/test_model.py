@@ -18,6 +18,7 @@ from typing import Any
 
 import netCDF4
 import numpy as np
+import pytest
 import regraft
 import xarray as xr
 import zarr
@@ -26,6 +27,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from regraft.events import Event
 from workers import LONG, Worker
+
+pytestmark = pytest.mark.timeout(3600 if LONG else 300)
 
 WIDTH = 4
 FILL = -9999
