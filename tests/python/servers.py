@@ -140,7 +140,8 @@ def weed(directory: Path) -> Iterator[Server]:
     data = directory / "weed"
     data.mkdir()
     arguments = [command("weed"), "mini", f"-dir={data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
-    arguments += ["-webdav=false", "-admin.ui=false", "-s3.port.iceberg=0", "-s3.port.lance=0"]
+    # Each bucket takes a volume, of which there are few by default, by what the disk has left.
+    arguments += ["-volume.max=1000", "-webdav=false", "-admin.ui=false", "-s3.port.iceberg=0", "-s3.port.lance=0"]
     arguments += ["-master.telemetry=false", *(f"-{name}={port}" for name, port in ports.items())]
     environment = {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
     with started("weed", arguments, environment, directory / "weed.log", ports["s3.port"]) as server:

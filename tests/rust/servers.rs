@@ -60,6 +60,7 @@ impl Server {
         command.arg("mini").arg(format!("-dir={}", data.path().display())).args([
             "-ip=127.0.0.1",
             "-ip.bind=127.0.0.1",
+            "-volume.max=1000",
             "-webdav=false",
             "-admin.ui=false",
             "-s3.port.iceberg=0",
