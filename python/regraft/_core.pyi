@@ -259,7 +259,8 @@ class Collection:
 
         Returns:
             JSON ``{"store_exists", "axis_length", "sources", "runners_up", "quarantined", "last_commit", "locked_by",
-            "lease": {"holder", "epoch", "since", "free"} | null, "pending", "unfinished", "format", "size"}``.
+            "lease": {"holder", "epoch", "since", "free"} | null, "pending", "unfinished",
+            "backfill": {"plan", "count", "written", "waiting"} | null, "format", "size"}``.
 
         Raises:
             UnavailableError: The object store did not answer.

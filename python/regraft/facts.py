@@ -161,7 +161,13 @@ def _status(status: Status) -> Facts:
         said.lines.append(f"{count(status.pending, 'request')} to be settled: `regraft zarr drain`")
     if status.get("unfinished"):
         said.lines.append("a commit was left unfinished: the next worker repairs it before anything else")
-    apart = ("collection", "store", "store_exists", "locked_by", "lease", "pending", "unfinished")
+    if backfill := status.get("backfill"):
+        done, waiting = len(backfill["written"]), ", ".join(map(str, backfill["waiting"]))
+        shards = (
+            f"{done} of {count(backfill['count'], 'shard')} done, not yet: {waiting}" if done else "no shard done yet"
+        )
+        said.lines.append(f"a backfill is being written, plan {backfill['plan']}: {shards}; others wait until it ends")
+    apart = ("collection", "store", "store_exists", "locked_by", "lease", "pending", "unfinished", "backfill")
     rows = [
         [name.replace("_", " "), cell(value)]
         for name, value in status.items()

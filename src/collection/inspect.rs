@@ -101,6 +101,7 @@ impl Collection {
             "checkpoint": Some(session.checkpoint.number()).filter(|number| *number > 0),
             "last_commit": last,
             "unfinished": ledger.journal.unfinished,
+            "backfill": self.open_backfill(ledger).await?,
             "locked_by": lease.as_ref().filter(|lease| !lease.free).map(LeaseState::text),
             "lease": lease.as_ref().map(|lease| {
                 json!({

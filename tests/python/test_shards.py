@@ -230,7 +230,12 @@ def test_others_wait_while_a_backfill_is_open(place: Place) -> None:
         put_day(place, day, 0)
     plan = planned(place)
     collection = opened(place, configuration(place))
+    assert collection.status()["backfill"] is None
     assert shard(place, plan, 1, 2)["outcome"] == "written"
+    status = collection.status()
+    assert len(status["backfill"]["plan"]) == 24
+    assert {**status["backfill"], "plan": "it"} == {"plan": "it", "count": 2, "written": [1], "waiting": [2]}
+    assert "1 of 2 shards done, not yet: 2" in str(status)
     with pytest.raises(ConflictError, match="the backfill `.*` is not finished"):
         collection.sync(progress=False, wait=0)
     put_day(place, 100, 0)
@@ -239,6 +244,7 @@ def test_others_wait_while_a_backfill_is_open(place: Place) -> None:
         shard(place, other, 1, 2)
     # Given up: others write, and the shards of the old plan are refused.
     collection.unlock()
+    assert collection.status()["backfill"] is None
     collection.sync(progress=False).raise_for_failures()
     model = dict.fromkeys([*range(8), 100], 0)
     assert_store_equals(place, model)

@@ -40,11 +40,12 @@ mod shard;
 mod shard_plan;
 mod watch;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use futures::TryStreamExt;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 pub use self::shard_plan::ShardPlan;
 
@@ -315,6 +316,25 @@ impl Collection {
             }
             None => Ok(Standing::New),
         }
+    }
+
+    /// What `status` says of a backfill that is open: `{"plan", "count", "written", "waiting"}`, shards counted from 1. Where
+    /// workers do not agree how many they are, it is the number that most of the markers have.
+    pub(super) async fn open_backfill(&self, ledger: &Ledger) -> Result<Option<Value>> {
+        let Some(plan) = &ledger.backfill else { return Ok(None) };
+        let folder = format!("{FOLDER}{plan}/");
+        let mut written = BTreeMap::<u64, BTreeSet<u64>>::new();
+        let mut listed = self.control.list(&folder, None);
+        while let Some(meta) = listed.try_next().await? {
+            let shard = meta.key.strip_prefix(&folder).and_then(|name| name.strip_suffix(".json")?.split_once("-of-"));
+            if let Some((Ok(number), Ok(count))) = shard.map(|(number, count)| (number.parse(), count.parse())) {
+                written.entry(count).or_default().insert(number);
+            }
+        }
+        let most = written.into_iter().max_by_key(|(_, numbers)| numbers.len());
+        let (count, written) = most.map_or((None, BTreeSet::new()), |(count, numbers)| (Some(count), numbers));
+        let waiting: Vec<u64> = (1..=count.unwrap_or(0)).filter(|number| !written.contains(number)).collect();
+        Ok(Some(json!({"plan": plan, "count": count, "written": written, "waiting": waiting})))
     }
 
     /// The markers of the shards that are done.
