@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from regraft.errors import ConflictError, CorruptError, InvalidError, UnavailableError
-from regraft.results import Document, frame, read_document
+from regraft.results import Document, frame, read_document, write_document
 
 if TYPE_CHECKING:
     import os
@@ -101,10 +99,7 @@ class MigrationPlan(_Objects):
         Args:
             path: The file, JSON.
         """
-        from regraft.config_file import public_config
-
-        document = {**self._document, "config": public_config(self.migrations.config)}
-        Path(path).write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", "utf-8")
+        write_document(path, self._document, self.migrations.config)
 
     @classmethod
     def load(

@@ -18,12 +18,24 @@ if TYPE_CHECKING:
     import os
 
     import pandas as pd
+    from pydantic import BaseModel
 
     from regraft.collections import Collection
     from regraft.progress import ProgressOption
     from regraft.results_backfill import ShardPlan, ShardReport
 
-__all__ = ["Document", "Gaps", "Plan", "Report", "Status", "Table", "Verification", "frame", "read_document"]
+__all__ = [
+    "Document",
+    "Gaps",
+    "Plan",
+    "Report",
+    "Status",
+    "Table",
+    "Verification",
+    "frame",
+    "read_document",
+    "write_document",
+]
 
 _SCHEMA_VERSION = 1
 _IDLE = ("nothing",)
@@ -182,10 +194,7 @@ class Plan(Document):
         Args:
             path: The file, JSON.
         """
-        from regraft.config_file import public_config
-
-        document = {**self._document, "config": public_config(self.collection.config)}
-        Path(path).write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", "utf-8")
+        write_document(path, self._document, self.collection.config)
 
     @classmethod
     def load(
@@ -331,6 +340,20 @@ class Verification(Document):
     def to_pandas(self) -> pd.DataFrame:
         """The differences as a data frame."""
         return frame(self.get("failed", []))
+
+
+def write_document(path: str | os.PathLike[str], document: Mapping[str, Any], config: BaseModel) -> None:
+    """Saves a plan, for `read_document`.
+
+    Args:
+        path: The file, JSON.
+        document: The plan's JSON.
+        config: The configuration that goes with it, under ``config``, without its secrets.
+    """
+    from regraft.config_file import public_config
+
+    saved = {**document, "config": public_config(config)}
+    Path(path).write_text(json.dumps(saved, indent=1, ensure_ascii=False) + "\n", "utf-8")
 
 
 def read_document(path: str | os.PathLike[str], kind: str) -> dict[str, Any]:

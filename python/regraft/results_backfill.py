@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from regraft.errors import InvalidError
-from regraft.results import Document, Plan, Report, frame, read_document
+from regraft.results import Document, Plan, Report, frame, read_document, write_document
 
 if TYPE_CHECKING:
     import os
@@ -85,11 +83,7 @@ class ShardPlan(Document):
         Args:
             path: The file, JSON.
         """
-        from regraft.config_file import public_config
-
-        config = public_config(self.whole.collection.config)
-        document = {**self._document, "whole": self.whole.to_dict(), "config": config}
-        Path(path).write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", "utf-8")
+        write_document(path, {**self._document, "whole": self.whole.to_dict()}, self.whole.collection.config)
 
     @classmethod
     def load(

@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use super::fuse::Fused;
 use crate::error::Result;
-use crate::parquet::{File, read};
+use crate::parquet::{File, merged, read};
 
 /// What may be read in vain: a twenty-fifth of what is needed.
 const VAIN: u64 = 25;
@@ -73,16 +73,7 @@ pub fn batches(file: &File, fused: &Fused) -> Result<Vec<Batch>> {
 /// Reads that hold all of `needed`, with few bytes in vain.
 #[must_use]
 pub fn joined(needed: &[Range<u64>]) -> Vec<Range<u64>> {
-    let mut needed: Vec<_> = needed.iter().filter(|range| range.start < range.end).cloned().collect();
-    needed.sort_by_key(|range| (range.start, range.end));
-    // What touches or overlaps is one.
-    let mut reads: Vec<Range<u64>> = Vec::new();
-    for range in needed {
-        match reads.last_mut() {
-            Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
-            _ => reads.push(range),
-        }
-    }
+    let reads = merged(needed.iter().cloned());
     let bytes: u64 = reads.iter().map(|range| range.end - range.start).sum();
     let mut allowed = (bytes / VAIN).max(SMALL);
     let mut gaps: Vec<(u64, usize)> =

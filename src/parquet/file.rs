@@ -31,6 +31,7 @@ use parquet::file::metadata::ParquetMetaData;
 
 use super::columns::{Chunk, Column, Root};
 use super::fields::{file, key_value};
+use super::ranges::merged;
 use super::thrift::Struct;
 use super::{agreement, columns};
 use crate::error::{Context, Error, Result};
@@ -271,16 +272,7 @@ impl File {
             };
             [chunk.column_index.clone(), chunk.offset_index.clone(), header].into_iter().flatten()
         });
-        let mut ranges: Vec<Range<u64>> = indexes.collect();
-        ranges.sort_by_key(|range| (range.start, range.end));
-        ranges.dedup_by(|next, last| {
-            let touches = next.start <= last.end;
-            if touches {
-                last.end = last.end.max(next.end);
-            }
-            touches
-        });
-        ranges
+        merged(indexes)
     }
 
     /// About how many bytes the bloom filters have whose length the footer does not say: up to what comes next.

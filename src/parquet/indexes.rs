@@ -22,8 +22,9 @@ use super::Ranges;
 use super::change::Change;
 use super::columns::Chunk;
 use super::fields::{bloom_filter, chunk, column, column_index, file as ids, offset_index, page, row_group};
-use super::file::File;
+use super::file::{BLOOM_FILTER_HEADER, File};
 use super::place::moved;
+use super::ranges::merged;
 use super::thrift::Struct;
 use super::verify::{Finding, FindingKind, kept_columns};
 use crate::error::{Context, Error, Result};
@@ -41,26 +42,12 @@ struct Location {
 pub fn ranges(file: &File) -> Vec<Range<u64>> {
     let end = file.footer_start();
     let chunks = file.columns().iter().flat_map(|column| &column.chunks);
-    let mut ranges: Vec<Range<u64>> = chunks
-        .flat_map(|chunk| {
-            let header = chunk.bloom_filter.map(|(start, _)| start..end.min(start.saturating_add(FILTER_HEADER)));
-            [chunk.column_index.clone(), chunk.offset_index.clone(), header].into_iter().flatten()
-        })
-        .filter(|range| !range.is_empty())
-        .collect();
-    ranges.sort_by_key(|range| (range.start, range.end));
-    ranges.dedup_by(|next, last| {
-        let touches = next.start <= last.end;
-        if touches {
-            last.end = last.end.max(next.end);
-        }
-        touches
-    });
-    ranges
+    merged(chunks.flat_map(|chunk| {
+        let header = chunk.bloom_filter.map(|(start, _)| start..end.min(start.saturating_add(BLOOM_FILTER_HEADER)));
+        [chunk.column_index.clone(), chunk.offset_index.clone(), header].into_iter().flatten()
+    }))
 }
 
-/// Bytes that hold the header of any bloom filter.
-const FILTER_HEADER: u64 = 32;
 /// Bytes that hold the header of any page but one with long statistics, which no writer puts there.
 const PAGE_HEADER: usize = 64 << 10;
 

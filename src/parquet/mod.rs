@@ -71,5 +71,5 @@ pub use columns::{Chunk, Column, Root};
 pub use encoded::{EncodedChunk, EncodedColumns};
 pub use file::{FIRST_READ, File, Parsed, TAIL};
 pub use layout::{Decision, Layout, decide};
-pub use ranges::Ranges;
+pub use ranges::{Ranges, merged};
 pub use rewrite::rewrite;

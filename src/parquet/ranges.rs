@@ -6,6 +6,21 @@ use bytes::Bytes;
 
 use crate::error::{Error, Result};
 
+/// The ranges without empty ones, sorted; what touches or overlaps is one.
+#[must_use]
+pub fn merged(ranges: impl IntoIterator<Item = Range<u64>>) -> Vec<Range<u64>> {
+    let mut ranges: Vec<_> = ranges.into_iter().filter(|range| range.start < range.end).collect();
+    ranges.sort_by_key(|range| (range.start, range.end));
+    ranges.dedup_by(|next, last| {
+        let touches = next.start <= last.end;
+        if touches {
+            last.end = last.end.max(next.end);
+        }
+        touches
+    });
+    ranges
+}
+
 /// Fetched byte ranges of one object, sorted by their start, none overlapping another.
 #[derive(Debug, Clone, Default)]
 pub struct Ranges {
